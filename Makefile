@@ -1,0 +1,73 @@
+# Every target sets up .venv by itself, once. Another interpreter: PYTHON=python3.12 make test
+
+VENV := .venv
+# A PYTHON that was given is obeyed; without one, an environment that is ready stays in use.
+GIVEN := $(PYTHON)
+PYTHON ?= python3
+VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
+CAN_VENV = $(shell $(PYTHON) -c 'import ensurepip, venv; print("yes")' 2>/dev/null)
+SUPPORTED := 3.11.% 3.12.% 3.13.%
+# The stamp is written last, so an interrupted set-up is never taken as done.
+READY := $(or $(if $(GIVEN),,$(firstword $(wildcard $(VENV)/ready-*))),$(VENV)/ready-$(VERSION))
+RUN := $(VENV)/bin/python -m
+
+# 3.12 gets the same packages as 3.13, so the other end of 3.11 is either, and theirs is 3.11.
+OTHER_END = $(if $(filter $(VENV)/ready-3.11.%,$(READY)),3.13 3.12,3.11)
+PYENV_ROOT ?= $(HOME)/.pyenv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check format bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1\t/p' Makefile | expand -t 16
+
+setup: $(READY) ## make .venv with the pinned packages (the others do it by themselves)
+	@:
+
+demo: $(READY) ## train every method on scikit-learn's digits and write a report [DEMO_FLAGS=...]
+	@$(RUN) experiments.demo $(DEMO_FLAGS)
+
+test: $(READY) ## run the tests that take less than a minute each [TEST_FLAGS=...]
+	@$(RUN) pytest -n 2 --dist worksteal -m "not slow" $(TEST_FLAGS)
+
+test-all: $(READY) ## run all tests, then the quick ones at the other end of the Python range
+	@$(RUN) pytest -n 2 --dist worksteal $(TEST_FLAGS)
+	@other=$$(for version in $(OTHER_END); do \
+	    for python in python$$version $(PYENV_ROOT)/versions/$$version.*/bin/python; do \
+	        $$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; \
+	    done; \
+	done); \
+	if [ -n "$$other" ]; then \
+	    $(MAKE) --no-print-directory VENV=.venv-other PYTHON=$$other test; \
+	else \
+	    echo "SKIPPED the tests at the other end of the range: no Python $(OTHER_END) found"; \
+	fi
+
+check: $(READY) ## formatting, lint, types
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) pyrefly check --python-interpreter-path $(VENV)/bin/python
+
+format: $(READY) ## rewrite the code as `make check` wants it, where a program can
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+bench: $(READY) ## measure [BENCH_FLAGS=...]
+	@$(RUN) experiments.bench $(BENCH_FLAGS)
+
+clean: ## remove the environments and caches; runs/ stays
+	rm -rf .venv .venv-other .cache .hypothesis .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(error) is one line and ends make with 2; it is expanded before the recipe runs anything.
+$(READY): pyproject.toml constraints.txt
+	$(if $(VERSION),,$(error '$(PYTHON)' is no Python here; name one of 3.11 to 3.13: \
+	    PYTHON=/path/to/python make $(MAKECMDGOALS)))
+	$(if $(filter $(SUPPORTED),$(VERSION)),,$(error '$(PYTHON)' is Python $(VERSION), but this \
+	    project needs 3.11 to 3.13: PYTHON=/path/to/python make $(MAKECMDGOALS)))
+	$(if $(CAN_VENV),,$(error '$(PYTHON)' (Python $(VERSION)) lacks the modules venv and \
+	    ensurepip; install them (on Debian and Ubuntu: python3-venv)))
+	@echo "setting up $(VENV) with Python $(VERSION) (once, about two minutes)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/ready-$(VERSION)
