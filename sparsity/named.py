@@ -1,0 +1,66 @@
+"""Things by name from a config: chosen, checked, or refused with what exists nearby."""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Collection, Mapping
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def unknown(what: str, given: Any, options: Collection[str]) -> ValueError:
+    """The error for a name that doesn't exist: the nearest one, and all there are."""
+    near = difflib.get_close_matches(str(given), list(options), 1)
+    hint = f"; did you mean {str(near[0])!r}?" if near else "."
+    return ValueError(f"no {what} is called {given!r}{hint} There are: {', '.join(options)}")
+
+
+def choose(what: str, name: Any, options: Mapping[str, T]) -> T:
+    """options[name], or ValueError that lists them."""
+    if not isinstance(name, str) or name not in options:
+        raise unknown(what, name, options)
+    return options[name]
+
+
+def function_of(what: str, name: Any, package: ModuleType) -> Callable[..., Any]:
+    """The function `name` of the package's module `name`: a new file is found without a list of them."""
+    found = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    if not isinstance(name, str) or name not in found:
+        raise unknown(what, name, found)
+    return getattr(importlib.import_module(f"{package.__name__}.{name}"), name)
+
+
+def call(what: str, function: Callable[..., T], *args: Any, settings: Mapping[str, Any]) -> T:
+    """function(*args, **settings), after the settings' names and plain types are checked.
+
+    Raises ValueError for a setting that the function lacks (the nearest is named), one that is missing,
+    and one of the wrong type.
+    """
+    parameters = {
+        name: p
+        for name, p in inspect.signature(function).parameters.items()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    } or dict(list(inspect.signature(function).parameters.items())[len(args) :])
+    hints = typing.get_type_hints(function)
+    for name, value in settings.items():
+        if name not in parameters:
+            raise unknown(f"setting of {what}", name, parameters)
+        _typed(what, name, value, hints.get(name))
+    for name, p in parameters.items():
+        if p.default is inspect.Parameter.empty and name not in settings:
+            raise ValueError(f"{what} needs the setting {name!r}; it takes {', '.join(parameters)}")
+    return function(*args, **settings)
+
+
+def _typed(what: str, name: str, value: Any, hint: Any) -> None:
+    """Checks the plain types only: the function checks the rest."""
+    accepted = {float: (int, float), int: (int,), str: (str,), bool: (bool,)}.get(hint)
+    if accepted is None:
+        return
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        given = f"{value!r} ({type(value).__name__})"
+        raise ValueError(f"{what}: {name} is a {hint.__name__}, not {given}")

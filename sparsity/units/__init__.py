@@ -1,0 +1,1 @@
+"""What is kept or removed, and how it is counted."""
