@@ -1,0 +1,1 @@
+"""When: ramps, phases and the plans of the papers, all of them values."""
