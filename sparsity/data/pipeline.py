@@ -1,0 +1,77 @@
+"""Host pipelines, for sets that do not fit on the device: each step's batch, read by grain."""
+
+from collections.abc import Generator, Mapping
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from sparsity.data.order import indices
+
+Row = Mapping[str, Any]
+Batches = Generator[dict[str, np.ndarray], None, None]
+
+
+class Rows(Protocol):
+    """A data set with random access; it must be safe to read from several threads."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Row: ...
+
+
+def batches(
+    source: Rows,
+    seed: int,
+    start: int,
+    stop: int,
+    batch: int,
+    process: tuple[int, int] = (0, 1),
+    workers: int = 8,
+) -> Batches:
+    """The batches of the steps start, ..., stop - 1, stacked from rows of a random-access source.
+
+    What a step sees is `order.indices(seed, step, n, batch)`, whatever was read before: starting
+    again at any step gives the same batches, also with another number of processes.
+
+    Arguments:
+      source: rows {name: array}, as `tfds.source` or `rows` give them.
+      batch: images in the global batch.
+      process: (index, count) of this process: it gets the index-th of count equal parts of each
+        global batch.
+      workers: threads that read ahead; 0 reads in the caller's thread.
+
+    Raises:
+      ValueError: when the processes do not divide the batch, for a process that does not exist, or
+        steps and batches that do not (`order.indices`). Raised at the call.
+    """
+    index, count = process
+    if not 0 <= index < count:
+        raise ValueError(f"process {index} of {count} does not exist")
+    if batch % count:
+        raise ValueError(f"a global batch of {batch} cannot be shared by {count} processes")
+    if stop < start:
+        raise ValueError(f"steps {start} to {stop} run backwards")
+    n, local = len(source), batch // count
+    indices(seed, start, n, batch)  # raises for what cannot be drawn
+
+    def row(place: int) -> Row:
+        step, offset = divmod(place, local)
+        return source[int(indices(seed, step, n, batch)[index * local + offset])]
+
+    return _read(grain.MapDataset.range(start * local, stop * local).map(row), local, workers)
+
+
+def rows(images: np.ndarray, labels: np.ndarray) -> list[Row]:
+    """A set in memory as a source: {"image": (H, W, C), "label": ()} per row."""
+    return [{"image": i, "label": label} for i, label in zip(images, labels, strict=True)]
+
+
+def _read(places: Any, local: int, workers: int) -> Batches:
+    """Rows in order, `local` at a time; the threads end when the caller stops early."""
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * local)
+    stream = iter(places.to_iter_dataset(options).batch(local)) if len(places) else iter(())
+    try:
+        yield from stream
+    finally:
+        if hasattr(stream, "close"):
+            stream.close()
