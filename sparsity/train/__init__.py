@@ -1,0 +1,1 @@
+"""Training: the only package that knows optimisers, steps and devices."""
