@@ -1,0 +1,1 @@
+"""Taking the sparse network away: what a trained state becomes outside of training."""
