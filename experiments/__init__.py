@@ -1,0 +1,1 @@
+"""Programs that researchers launch: a config in, a run's directory out."""

@@ -1,0 +1,245 @@
+"""Where a config meets objects: the only place. Everything is checked here, before step 0.
+
+Runs that differ in seed, density or plan alone share their programs, so that a sweep compiles each once.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import sparsity.methods
+from configs.base import PLAN_NAMES
+from configs.fields import check
+from experiments import refusals
+from sparsity import models
+from sparsity.contract import Context, Method, State, chain
+from sparsity.data.augment import crop_and_flip
+from sparsity.data.datasets import Dataset, load_splits
+from sparsity.data.order import epoch_order
+from sparsity.data.resident import Resident, batch
+from sparsity.families import penalised, proximal_step
+from sparsity.named import call, choose, function_of
+from sparsity.penalties import Q
+from sparsity.penalties import named as named_penalty
+from sparsity.plan.phases import Plan, parse
+from sparsity.surgery import export
+from sparsity.target import Target
+from sparsity.train.forward import Model, linen
+from sparsity.train.optimizer import optimizer
+from sparsity.train.step import Programs, cross_entropy, programs
+from sparsity.units.blocks import Layer, Rule, blocks, exact, partition_of
+from sparsity.units.costs import Uses, multiplies
+from sparsity.units.partition import Partition
+
+
+class Sets(NamedTuple):
+    """The data of a run: as it was read, and resident on the device."""
+
+    train: Dataset
+    test: Dataset
+    resident: Resident
+    resident_test: Resident
+
+
+class Shared(NamedTuple):
+    """What runs that differ in seed, density or plan alone have in common.
+
+    shapes: of the model's trained tree. fold: (method state, context) -> the plain parameters.
+    """
+
+    model: Model
+    shapes: Any
+    partition: Partition
+    programs: Programs
+    uses: Uses
+    fold: Callable[[State, Context], Any]
+
+
+class Experiment(NamedTuple):
+    """A config's objects. layers is the resolved table; inputs a batch of one."""
+
+    config: Mapping[str, Any]
+    sets: Sets
+    shared: Shared
+    layers: tuple[Layer, ...]
+    target: Target
+    plan: Plan
+    inputs: jax.Array
+
+
+def assemble(config: Mapping[str, Any]) -> Experiment:
+    """The objects of a config (plain nested data); raises ValueError for what cannot run."""
+    check(config)
+    refusals.refuse_dense(config)
+    density = exact(config["density"])
+    sets = _sets(_frozen(config["data"]))
+    per_epoch = len(sets.train.labels) // config["batch"]
+    if not per_epoch:
+        raise ValueError(
+            f"a batch of {config['batch']} is larger than the training set of {len(sets.train.labels)}"
+        )
+    plan = parse(
+        _plan(config["plan"]),
+        steps=config["steps"],
+        steps_per_epoch=per_epoch,
+        sparse=density < 1,
+    )
+    shared = _shared(_frozen({k: v for k, v in config.items() if k not in _OWN}))
+    layers = blocks(
+        shared.shapes,
+        _rules(config["blocks"]),
+        density=density,
+        at_least=config["blocks"]["at_least"],
+    )
+    target = Target.of(layers)
+    refusals.refuse(config, shared.programs.method, shared.shapes, layers, plan)
+    return Experiment(config, sets, shared, layers, target, plan, sets.resident.images[:1] * 1.0)
+
+
+# Fields that the shared programs do not depend on.
+_OWN = ("seed", "density", "plan", "log_every", "evaluate_every", "save_every", "settle")
+
+
+@functools.lru_cache(maxsize=4)
+def _sets(frozen: str) -> Sets:
+    section = json.loads(frozen)
+    share = section["validation"]
+    scored = "validation" if share else "test"
+    found = load_splits(
+        section["name"], ("train", scored), root=section["root"] or None, validation=share
+    )
+    train, test = found["train"], found[scored]
+    return Sets(train, test, Resident.of(train), Resident.of(test))
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(frozen: str) -> Shared:
+    config = json.loads(frozen)
+    sets = _sets(_frozen(config["data"]))
+    model = _model(_frozen(config["model"]), sets.train.classes)
+    image = jnp.zeros((1, *sets.train.images.shape[1:]), jnp.float32)
+    params, mutable = jax.eval_shape(model.init, jax.random.key(0), image)
+    layers = blocks(
+        params, _rules(config["blocks"]), density=1, at_least=config["blocks"]["at_least"]
+    )
+    partition = partition_of(layers)
+    method, prox = _method(config, params, partition)
+    taken = {"steps": config["steps"], "prox": prox}
+    settings = refusals.optimizer_settings(config["optimizer"], taken)
+    tx = call("the optimizer", optimizer, settings=settings)
+    augment = crop_and_flip if config["data"]["augment"] else None
+    made = programs(
+        model,
+        method,
+        partition,
+        tx,
+        functools.partial(_draw, augment),
+        cross_entropy(config["label_smoothing"]),
+    )
+    uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, image)
+    fold = jax.jit(functools.partial(export.folded, method))
+    return Shared(model, params, partition, made, uses, fold)
+
+
+@functools.lru_cache(maxsize=16)
+def _model(frozen: str, classes: int) -> Model:
+    """One per model, so that methods share its compiled init."""
+    section = json.loads(frozen)
+    settings = {key: value for key, value in section.items() if key != "name"}
+    return linen(models.build(section["name"], classes=classes, **settings))
+
+
+def _method(config: Mapping[str, Any], shapes: Any, partition: Partition) -> tuple[Method, Any]:
+    section = config["method"]
+    make = function_of("method", section["name"], sparsity.methods)
+    settings = {key: value for key, value in section.items() if key != "name"}
+    method = call(f"the method {section['name']!r}", make, partition, settings=settings)
+    penalty = config["penalty"]
+    refusals.refuse_penalty(penalty)
+    if penalty["name"] == "none":
+        return method, None
+    q = _q(penalty)
+    if penalty["form"] == "proximal":
+        return method, _prox(method, shapes, partition, q, penalty["strength"])
+    return chain(method, penalised(partition, q, penalty["strength"], penalty["form"])), None
+
+
+def _q(penalty: Mapping[str, Any]) -> Q:
+    arguments = {"p": penalty["p"]} if penalty["name"] == "power" else {}
+    return named_penalty(penalty["name"], **arguments)
+
+
+def _prox(method: Method, shapes: Any, partition: Partition, q: Q, strength: float):
+    """The proximal step on the trained tree, where the trained weights are the model's own."""
+    state = jax.eval_shape(method.init, jax.random.key(0), shapes)
+    if jax.tree.leaves(state.gates) or not method.absorbs_zero:
+        raise ValueError(
+            "a proximal penalty moves the model's own weights, and this method trains others in their "
+            "place; take the form 'plain' or 'outer'"
+        )
+    step = proximal_step(partition, q, strength)
+    jax.eval_shape(step, shapes, 0.0)  # refuses, before step 0, a penalty that has no such step
+    return lambda tree, size: {**tree, "params": step(tree["params"], size)}
+
+
+def _draw(augment: Any, source: Any, step: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    """A step's batch: the rows of the epoch's order that the step's place in it names."""
+    resident, order = source
+    indices = order[step % order.shape[0]]
+    return batch(resident, indices, key=key, augment=augment)
+
+
+def feed(experiment: Experiment):
+    """step -> (resident set, the epoch's order on the device, (steps per epoch, batch))."""
+    sets, size = experiment.sets, experiment.config["batch"]
+    n, seed = len(sets.train.labels), experiment.config["seed"]
+    per_epoch = n // size
+
+    @functools.lru_cache(maxsize=1)
+    def of_epoch(epoch: int):
+        order = epoch_order(seed, epoch, n)[: per_epoch * size].reshape(per_epoch, size)
+        return sets.resident, jax.device_put(order.astype(np.int32))
+
+    return lambda step: of_epoch(step // per_epoch)
+
+
+def _rules(section: Mapping[str, Any]) -> list[Rule]:
+    if type(section["rules"]) not in (list, tuple):
+        raise ValueError(f"blocks.rules is a list of mappings, not {section['rules']!r}")
+    everything = {"pattern": "*", "block": section["block"]}
+    return [_rule(rule) for rule in (*section["rules"], everything)]
+
+
+def _rule(fields: Any) -> Rule:
+    if not hasattr(fields, "keys"):
+        raise ValueError(
+            f"a rule of blocks is a mapping with {', '.join(Rule._fields)}, not {fields!r}"
+        )
+    settings = _tuples(fields)
+    refusals.refuse_rule(settings)
+    return call("a rule of blocks", Rule, settings=settings)
+
+
+def _plan(section: Mapping[str, Any]) -> Plan:
+    name = section["name"]
+    make = choose("plan", name, PLAN_NAMES)
+    settings = {k: v for k, v in section.items() if v is not None and k != "name"}
+    if name == "phases" and type(settings.get("phases")) not in (list, tuple):
+        raise ValueError(f"plan.phases is a list of mappings, not {section.get('phases')!r}")
+    return call(f"the plan {name!r}", make, settings=_tuples(settings))
+
+
+def _tuples(value: Any) -> Any:
+    """Plain data with tuples for its lists, as JSON has taken them: they are hashed further on."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
+def _frozen(section: Any) -> str:
+    return json.dumps(section, sort_keys=True)
