@@ -74,6 +74,8 @@ def base(
     config.seed = 0  # of the parameters, the order of the data and every draw
     config.steps = 1000  # optimiser steps of the whole run, all phases included
     config.batch = 128
+    config.device = ""  # cpu, gpu or tpu; "" takes the best there is
+    config.devices = 1  # how many of them share each batch
     config.density = "0.1"  # share of blocks kept, an exact decimal; a sparsity of 90% is 0.1
 
     config.data = ConfigDict()

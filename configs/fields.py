@@ -10,7 +10,7 @@ from sparsity.named import unknown
 
 # Sections whose fields are the settings of the function they name, which checks them.
 NAMED = ("method", "model", "plan", "optimizer")
-AT_LEAST = {"steps": 1, "batch": 1}
+AT_LEAST = {"steps": 1, "batch": 1, "devices": 1}
 # Keys of random numbers have 32 bits: a larger seed would stand for a smaller one.
 SEEDS = 2**32
 # Left to what reads them, as they are of more than one type.

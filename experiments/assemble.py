@@ -16,6 +16,7 @@ import sparsity.methods
 from configs.base import PLAN_NAMES
 from configs.fields import check
 from experiments import refusals
+from experiments.placement import Placement, placement
 from sparsity import models
 from sparsity.contract import Context, Method, State, chain
 from sparsity.data.augment import crop_and_flip
@@ -64,6 +65,7 @@ class Experiment(NamedTuple):
     """A config's objects. layers is the resolved table; inputs a batch of one."""
 
     config: Mapping[str, Any]
+    placement: Placement
     sets: Sets
     shared: Shared
     layers: tuple[Layer, ...]
@@ -77,7 +79,8 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
     check(config)
     refusals.refuse_dense(config)
     density = exact(config["density"])
-    sets = _sets(_frozen(config["data"]))
+    place = placement(config["device"], config["devices"], config["batch"])
+    sets = _sets(_frozen(config["data"]), place)
     per_epoch = len(sets.train.labels) // config["batch"]
     if not per_epoch:
         raise ValueError(
@@ -89,7 +92,7 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
         steps_per_epoch=per_epoch,
         sparse=density < 1,
     )
-    shared = _shared(_frozen({k: v for k, v in config.items() if k not in _OWN}))
+    shared = _shared(_frozen({k: v for k, v in config.items() if k not in _OWN}), place)
     layers = blocks(
         shared.shapes,
         _rules(config["blocks"]),
@@ -98,7 +101,8 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
     )
     target = Target.of(layers)
     refusals.refuse(config, shared.programs.method, shared.shapes, layers, plan)
-    return Experiment(config, sets, shared, layers, target, plan, sets.resident.images[:1] * 1.0)
+    inputs = sets.resident.images[:1] * 1.0
+    return Experiment(config, place, sets, shared, layers, target, plan, inputs)
 
 
 # Fields that the shared programs do not depend on.
@@ -106,7 +110,7 @@ _OWN = ("seed", "density", "plan", "log_every", "evaluate_every", "save_every", 
 
 
 @functools.lru_cache(maxsize=4)
-def _sets(frozen: str) -> Sets:
+def _sets(frozen: str, place: Placement) -> Sets:
     section = json.loads(frozen)
     share = section["validation"]
     scored = "validation" if share else "test"
@@ -114,13 +118,13 @@ def _sets(frozen: str) -> Sets:
         section["name"], ("train", scored), root=section["root"] or None, validation=share
     )
     train, test = found["train"], found[scored]
-    return Sets(train, test, Resident.of(train), Resident.of(test))
+    return Sets(train, test, place.put(Resident.of(train)), place.put(Resident.of(test)))
 
 
 @functools.lru_cache(maxsize=64)
-def _shared(frozen: str) -> Shared:
+def _shared(frozen: str, place: Placement) -> Shared:
     config = json.loads(frozen)
-    sets = _sets(_frozen(config["data"]))
+    sets = _sets(_frozen(config["data"]), place)
     model = _model(_frozen(config["model"]), sets.train.classes)
     image = jnp.zeros((1, *sets.train.images.shape[1:]), jnp.float32)
     params, mutable = jax.eval_shape(model.init, jax.random.key(0), image)
@@ -138,7 +142,7 @@ def _shared(frozen: str) -> Shared:
         method,
         partition,
         tx,
-        functools.partial(_draw, augment),
+        functools.partial(_draw, augment, place),
         cross_entropy(config["label_smoothing"]),
     )
     uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, image)
@@ -187,11 +191,13 @@ def _prox(method: Method, shapes: Any, partition: Partition, q: Q, strength: flo
     return lambda tree, size: {**tree, "params": step(tree["params"], size)}
 
 
-def _draw(augment: Any, source: Any, step: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+def _draw(
+    augment: Any, place: Placement, source: Any, step: jax.Array, key: jax.Array
+) -> dict[str, jax.Array]:
     """A step's batch: the rows of the epoch's order that the step's place in it names."""
     resident, order = source
     indices = order[step % order.shape[0]]
-    return batch(resident, indices, key=key, augment=augment)
+    return place.split(batch(resident, indices, key=key, augment=augment))
 
 
 def feed(experiment: Experiment):
@@ -203,7 +209,7 @@ def feed(experiment: Experiment):
     @functools.lru_cache(maxsize=1)
     def of_epoch(epoch: int):
         order = epoch_order(seed, epoch, n)[: per_epoch * size].reshape(per_epoch, size)
-        return sets.resident, jax.device_put(order.astype(np.int32))
+        return sets.resident, experiment.placement.put(order.astype(np.int32))
 
     return lambda step: of_epoch(step // per_epoch)
 

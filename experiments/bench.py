@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments.train import surroundings
+from experiments.surroundings import surroundings
 from sparsity import models
 from sparsity.contract import Context, Method, Signals
 from sparsity.methods.dense import dense

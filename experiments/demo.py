@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from configs import digits
 from experiments.assemble import assemble
+from experiments.launch import Session, launch
 from experiments.reporting import page
-from experiments.train import launch
 from sparsity.train.loop import Diverged
 
 
@@ -133,7 +133,7 @@ def run(folder: Path, steps: int) -> dict[Cell, dict[str, Any]]:
         for cell in cells:
             bar.set_postfix_str(f"{cell.entry.label}, {cell.density}, seed {cell.seed}")
             say = _table_of_first(bar) if not results else lambda text: None
-            results[cell] = launch(config_of(cell, steps), folder / cell.folder, say=say)
+            results[cell] = launch(config_of(cell, steps), folder / cell.folder, Session(say))
             bar.update(cell not in done)
     return results
 

@@ -10,6 +10,8 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# What a plain type takes: an int will do for a float, a bool for neither.
+PLAIN = {float: (float, int), int: (int,), str: (str,), bool: (bool,)}
 
 
 def unknown(what: str, given: Any, options: Collection[str]) -> ValueError:
@@ -57,10 +59,10 @@ def call(what: str, function: Callable[..., T], *args: Any, settings: Mapping[st
 
 
 def _typed(what: str, name: str, value: Any, hint: Any) -> None:
-    """Checks the plain types only: the function checks the rest."""
-    accepted = {float: (int, float), int: (int,), str: (str,), bool: (bool,)}.get(hint)
-    if accepted is None:
+    """Checks the plain types, and those that may be None; the function checks the rest."""
+    kinds = typing.get_args(hint) or (hint,)
+    if any(kind not in (*PLAIN, type(None)) for kind in kinds):
         return
-    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        given = f"{value!r} ({type(value).__name__})"
-        raise ValueError(f"{what}: {name} is a {hint.__name__}, not {given}")
+    if type(value) not in {given for kind in kinds for given in PLAIN.get(kind, (kind,))}:
+        said = " or ".join("None" if kind is type(None) else f"a {kind.__name__}" for kind in kinds)
+        raise ValueError(f"{what}: {name} is {said}, not {value!r} ({type(value).__name__})")

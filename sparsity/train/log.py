@@ -8,23 +8,30 @@ from typing import Any
 
 
 class Lines:
-    """A file of JSON lines that is written through, so that a killed run loses nothing it emitted."""
+    """A file of JSON lines that is written through, so that a killed run loses nothing it emitted.
+
+    size: bytes so far; what a checkpoint stores, so that a resumed run neither repeats nor skips.
+    """
 
     def __init__(self, path: Path, size: int | None = None) -> None:
         """Opens for appending; `size` first cuts the file back to as many bytes."""
         self.path = path
         if size is not None and path.exists():
             os.truncate(path, min(size, path.stat().st_size))
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self.size = self._file.tell()
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends one record."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        line = f"{json.dumps(record)}\n".encode()
+        # A disk that is full takes a part of the line before it refuses the rest.
+        while line:
+            written = self._file.write(line) or 0
+            line, self.size = line[written:], self.size + written
 
-    def size(self) -> int:
-        """Bytes so far: what a checkpoint stores, so that a resumed run neither repeats nor skips."""
-        return self._file.tell()
+    def sync(self) -> None:
+        """Brings what was written to the disk."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Ends writing."""

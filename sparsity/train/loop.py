@@ -1,11 +1,12 @@
-"""The host loop: steps between ticks, and what a plan asks for at each tick.
+"""The host loop: steps, and between them what a plan asks for.
 
-It has no state but the run's: from the same TrainState it goes the same way, so a resumed run ends as the
-one that was never stopped. What it does at a step (log, evaluate, save, act on a tick) depends on the
-step alone.
+It has no state but the run's: from the same TrainState at the same place it goes the same way, so a resumed
+run ends as the one that was never stopped. What it does before a step (log, evaluate, save, act on a tick)
+depends on the step alone.
 """
 
-from collections.abc import Callable, Mapping
+import collections
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -32,13 +33,21 @@ class Every(NamedTuple):
     save: int = 0
 
 
+class Place(NamedTuple):
+    """Where a run stands: before the step `step`, with the first `acts` of what is due there done."""
+
+    step: int
+    acts: int = 0
+
+
 class Run(NamedTuple):
     """A run's surroundings, as functions.
 
     source:   step -> what the programs draw the step's batch from (device arrays).
     evaluate: (state, context) -> {"loss": ..., "accuracy": ...}.
     emit:     takes each record of the metrics.
-    save:     takes the state, at its step.
+    save:     takes the place and its state.
+    watch:    takes the place and its state before each act and each step; may raise to end the run there.
     settle:   batches that recompute the batch statistics after a mask change; 0 leaves them.
     """
 
@@ -48,50 +57,128 @@ class Run(NamedTuple):
     source: Callable[[int], Any]
     evaluate: Callable[[TrainState, Context], Record]
     emit: Callable[[Record], None] = lambda record: None
-    save: Callable[[TrainState], None] = lambda state: None
+    save: Callable[[Place, TrainState], None] = lambda place, state: None
+    watch: Callable[[Place, TrainState], None] = lambda place, state: None
     every: Every = Every()
     settle: int = 0
 
 
-def fit(run: Run, state: TrainState) -> TrainState:
-    """Runs the plan from the state's step to its end.
+class Force(NamedTuple):
+    """What is in force while a step runs: its phase, with the counts and the span that come of it."""
+
+    phase: Phase
+    context: Context
+    span: Span
+
+
+# What may be due before a step, in this order; a plan's ticks stand between the last two.
+LOG, EVALUATE, SAVE, CONCLUDE = "log", "evaluate", "save", "conclude"
+
+
+def fit(run: Run, state: TrainState, acts: int = 0) -> TrainState:
+    """Runs the plan to its end, from the state's step with the first `acts` of its acts done.
 
     Raises Diverged, before a mask is chosen from or a record written of numbers that are not finite.
     """
     step, total = int(state.step), starts(run.plan)[-1]
-    ticks: dict[int, list[Tick]] = {}
+    ticks: dict[int, list[Tick]] = collections.defaultdict(list)
     for tick in walk(run.plan, step):
-        ticks.setdefault(tick.step, []).append(tick)
-    context, span, phase = _resumed(run, step)
+        ticks[tick.step].append(tick)
+    force = _resumed(run, step)
     while True:
-        for tick in ticks.get(step, ()):
-            state, context, span, phase = _act(run, state, tick)
+        due = [*_due(run.every, step, total, ticks[step])]
+        for place, act in enumerate(due):
+            if isinstance(act, Tick):
+                force = _force(run, act)
+            if place >= acts:
+                run.watch(Place(step, place), state)
+                state = _act(run, state, act, Place(step, place + 1), force)
         if step == total:
-            break
+            return state
+        run.watch(Place(step, len(due)), state)
+        phase = force.phase
         state = run.programs.train(
-            state, run.source(step), context, span, frozen=phase.frozen, dead=phase.dead
+            state, run.source(step), force.context, force.span, frozen=phase.frozen, dead=phase.dead
         )
-        step += 1
-        if _due(step, run.every.log, total):
-            state = _log(run, state, step, context, phase)
-        if _due(step, run.every.evaluate, 0) and step < total:
-            run.emit({"event": "eval", "step": step, **run.evaluate(state, context)})
-        if _due(step, run.every.save, 0) and step < total:
-            run.save(state)
-    run.emit({"event": "eval", "step": step, **run.evaluate(state, context)})
+        step, acts = step + 1, 0
+
+
+def compilations(run: Run) -> list[tuple[Any, ...]]:
+    """The keys of the programs that the run will compile, in order (see Programs.compilations)."""
+    total, keys = starts(run.plan)[-1], {}
+    ticks = collections.defaultdict(list)
+    for tick in walk(run.plan):
+        ticks[tick.step].append(tick)
+    force = _resumed(run, 0)
+    for step in range(total + 1):
+        for act in _due(run.every, step, total, ticks[step]):
+            if isinstance(act, Tick):
+                force = _force(run, act)
+            keys |= dict.fromkeys(_keys(run, act, force.phase))
+        if step < total:
+            keys["train", str(force.phase.kind), force.phase.frozen, force.phase.dead] = None
+    return list(keys)
+
+
+def _keys(run: Run, act: Any, phase: Phase) -> Iterator[tuple[Any, ...]]:
+    kind = str(phase.kind)
+    if act in (EVALUATE, CONCLUDE):
+        yield "evaluate", kind
+    if isinstance(act, Tick) and act.event == "enter" and phase.reset == "restarted":
+        yield ("restart",)
+    if isinstance(act, Tick) and act.select:
+        if run.programs.method.needs.batches:
+            yield "signals", kind
+        yield "tick", kind, phase.reset == "zeroed", phase.dead
+        if run.settle:
+            yield "settle", kind
+
+
+def _due(every: Every, step: int, total: int, ticks: list[Tick]) -> Iterator[Any]:
+    """The acts before a step, in order: a function of the step alone."""
+    between = 0 < step < total
+    if step and (step == total or _falls(step, every.log)):
+        yield LOG
+    if between and _falls(step, every.evaluate):
+        yield EVALUATE
+    if between and _falls(step, every.save):
+        yield SAVE
+    yield from ticks
+    if step == total:
+        yield CONCLUDE
+
+
+def _falls(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _act(run: Run, state: TrainState, act: Any, after: Place, force: Force) -> TrainState:
+    if isinstance(act, Tick):
+        return _tick(run, state, act, force)
+    if act == LOG:
+        return _log(run, state, after.step, force)
+    if act == SAVE:
+        run.save(after, state)
+    else:
+        scores = run.evaluate(state, force.context)
+        run.emit({"event": "eval", "step": after.step, **scores})
     return state
 
 
-def _act(run: Run, state: TrainState, tick: Tick) -> tuple[TrainState, Context, Span, Phase]:
-    phase = run.plan[tick.index]
-    context = context_of(run.target, phase, tick.share, tick.regrow)
-    if tick.event == "enter" and phase.reset == "restarted":
+def _tick(run: Run, state: TrainState, tick: Tick, force: Force) -> TrainState:
+    if tick.event == "enter" and force.phase.reset == "restarted":
         state = run.programs.restart(state)
     report: Any = {}
     if tick.select:
-        state, report = _choose(run, state, tick, context, phase)
-    run.emit(_tick_record(tick, phase, report))
-    return state, context, _span(run.plan, tick.index), phase
+        state, report = _choose(run, state, tick, force.context, force.phase)
+    run.emit(_tick_record(tick, force.phase, report))
+    return state
+
+
+def _force(run: Run, tick: Tick) -> Force:
+    phase = run.plan[tick.index]
+    context = context_of(run.target, phase, tick.share, tick.regrow)
+    return Force(phase, context, _span(run.plan, tick.index))
 
 
 def _choose(
@@ -114,13 +201,12 @@ def _choose(
     return state, {name: {**now, **soft.get(name, {})} for name, now in report["masks"].items()}
 
 
-def _resumed(run: Run, step: int) -> tuple[Context, Span, Phase]:
-    """The context, span and phase in force before the ticks of `step`."""
-    edges = starts(run.plan)
-    index = next(i for i, edge in enumerate(edges[1:]) if step < edge or edge == edges[-1])
-    phase = run.plan[index]
-    context = context_of(run.target, phase, share_at(run.plan, step))
-    return context, _span(run.plan, index), phase
+def _resumed(run: Run, step: int) -> Force:
+    """What is in force before the acts of `step`: what the step before it ran under."""
+    before = max(0, step - 1)
+    index = next(i for i, edge in enumerate(starts(run.plan)[1:]) if before < edge)
+    context = context_of(run.target, run.plan[index], share_at(run.plan, before))
+    return Force(run.plan[index], context, _span(run.plan, index))
 
 
 def _span(plan: Plan, index: int) -> Span:
@@ -128,19 +214,19 @@ def _span(plan: Plan, index: int) -> Span:
     return jax.device_put(Span(np.int32(start), np.int32(plan[index].length), np.float32(lr)))
 
 
-def _log(run: Run, state: TrainState, step: int, context: Context, phase: Phase) -> TrainState:
+def _log(run: Run, state: TrainState, step: int, force: Force) -> TrainState:
     sums = {name: float(value) for name, value in jax.device_get(state.sums).items()}
     if not np.isfinite(sums["loss"] + sums["penalty"]):
         raise Diverged(
-            f"the training loss is {sums['loss']} at step {step}, in a {phase.kind} phase"
+            f"the training loss is {sums['loss']} at step {step}, in a {force.phase.kind} phase"
         )
     units = {name: group.size for name, group in run.target.partition.items()}
-    kept = {name: int(context.keep[name]) for name in units}
+    kept = {name: int(force.context.keep[name]) for name in units}
     run.emit(
         {
             "event": "train",
             "step": step,
-            "phase": str(phase.kind),
+            "phase": str(force.phase.kind),
             "density": sum(kept.values()) / max(1, sum(units.values())),
             "loss": sums["loss"] / sums["steps"],
             "penalty": sums["penalty"] / sums["steps"],
@@ -169,7 +255,3 @@ def _refuse_nonfinite(finite: Mapping[str, Any], step: int) -> None:
     bad = [path for path, good in finite.items() if not good]
     if bad:
         raise Diverged(f"not finite at the tick before step {step}: {', '.join(bad)}")
-
-
-def _due(step: int, every: int, total: int) -> bool:
-    return (every > 0 and step % every == 0) or step == total

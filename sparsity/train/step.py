@@ -55,7 +55,7 @@ class Programs(NamedTuple):
     """
 
     create: Callable[..., TrainState]
-    train: Callable[..., TrainState]
+    train: jax.stages.Wrapped
     tick: Callable[..., tuple[TrainState, Any]]
     restart: Callable[..., TrainState]
     signals: Callable[..., Signals]

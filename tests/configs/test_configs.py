@@ -12,7 +12,7 @@ import sparsity.methods
 from configs.base import PLAN_NAMES, PLANS, RATES
 from configs.fields import check
 from experiments.assemble import assemble, feed
-from experiments.train import launch
+from experiments.launch import Session, launch
 from sparsity.models.registry import MODELS
 from sparsity.named import call
 from sparsity.plan.phases import parse
@@ -90,7 +90,7 @@ def test_the_mlp_on_fashion_mnist_learns_and_ends_as_sparse_as_asked(data_root, 
     config = module.get_config("magnitude")
     config.steps, config.plan.every = 40, "10%"
     config.data.root, config.data.validation = str(data_root), 0.01
-    summary = launch(config.to_dict(), tmp_path, say=lambda text: None)
+    summary = launch(config.to_dict(), tmp_path, Session(say=lambda text: None))
     assert summary["accuracy"] > 0.5
     masks = export.read(tmp_path)[1]
     kept = {path: (int(mask.sum()), mask.size) for path, mask in masks.items()}

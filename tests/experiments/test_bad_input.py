@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.train import launch
+from experiments.launch import Session, launch
 
 MAGNITUDE, ONE_SHOT = "magnitude,plan=gradual", "magnitude,plan=one_shot"
 ACDC, PHASES = "magnitude,plan=acdc", "magnitude,plan=phases"
@@ -84,10 +84,10 @@ TYPES = [
     (MAGNITUDE, {"model__widths": 8}, "tuple of positive whole numbers, not 8"),
     (MAGNITUDE, {"model__dtype": "float16"}, "did you mean 'bfloat16'"),
     ("magnitude,model=cnn", {"model__widths": (4,) * 4}, "cannot be halved 4 times: .*at most 3"),
-    (MAGNITUDE, {"optimizer__clip": "1"}, "optimizer.clip is None or a float, not '1'"),
+    (MAGNITUDE, {"optimizer__clip": "1"}, "clip is a float or None, not '1'"),
     (MAGNITUDE, {"optimizer__clip": -1}, "clip=-1: expected a positive norm, or None"),
-    (MAGNITUDE, {"optimizer__momentum": "a"}, "optimizer.momentum is None or a float, not 'a'"),
-    (MAGNITUDE, {"optimizer__nesterov": "yes"}, "optimizer.nesterov is None or a bool, not 'yes'"),
+    (MAGNITUDE, {"optimizer__momentum": "a"}, "momentum is a float or None, not 'a'"),
+    (MAGNITUDE, {"optimizer__nesterov": "yes"}, "nesterov is a bool or None, not 'yes'"),
     (MAGNITUDE, {"optimizer__learning_rate": 0}, "learning_rate=0: expected a positive number"),
     (MAGNITUDE, {"optimizer__learning_rate": "x"}, "learning_rate is a float, not 'x'"),
     (MAGNITUDE, {"optimizer__warmup": 40}, "warmup=40 of steps=40: expected 0 <= warmup < steps"),
@@ -215,7 +215,7 @@ def refused(config, words, error, folder):
     (there / "metrics.jsonl").write_text("{}\n")
     for place in (folder / "new", there):
         with pytest.raises(error, match=words):
-            launch(config, place, say=lambda text: None)
+            launch(config, place, Session(say=lambda text: None))
     assert sorted(path.name for path in folder.rglob("*")) == ["metrics.jsonl", "there"]
     assert (there / "metrics.jsonl").read_text() == "{}\n"
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import digits
+from experiments.launch import Session, launch
 from experiments.reporting import canvas, figures, page, runs
 from experiments.reporting.comparison import marks
-from experiments.train import launch
 
 STEPS = 30
 # All but the dense one share their programs, whatever they are called.
@@ -38,7 +38,7 @@ def grid(tmp_path_factory):
         config.density, config.seed, config.steps = density, seed, STEPS
         config.log_every = config.evaluate_every = 5
         folder = root / f"{label}-{density}-{seed}"
-        launch(config.to_dict(), folder, say=lambda text: None)
+        launch(config.to_dict(), folder, Session(say=lambda text: None))
         entries.append((label, density, seed, folder))
     return entries
 

@@ -16,7 +16,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from experiments.assemble import assemble, feed
-from experiments.train import evaluation, launch
+from experiments.evaluate import evaluation
+from experiments.launch import Session, launch
 from sparsity.data import load
 from sparsity.data.resident import batch
 from sparsity.target import final_context
@@ -32,8 +33,12 @@ ATTENTION = "sequential_attention,plan=gradual"
 WATCHED = {"log_every": 7, "evaluate_every": 20}  # neither divides the steps between two saves
 
 
-def quiet(text):
-    del text
+def tell(said):
+    """A session that appends what it says to a list."""
+    return Session(say=said.append)
+
+
+quiet = tell([])
 
 
 def status(folder):
@@ -55,14 +60,14 @@ def blocks(kernel):
 def whole(config_of, tmp_path_factory):
     """The directory of a run that was never stopped, and its summary."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    return folder, launch(config_of(ATTENTION, **WATCHED), folder, say=quiet)
+    return folder, launch(config_of(ATTENTION, **WATCHED), folder, quiet)
 
 
 def test_a_finished_run_launched_again_does_nothing_and_says_so(whole, config_of):
     folder, summary = whole
     said, before = [], contents(folder)
     assert status(folder)["status"] == "done"
-    assert launch(config_of(ATTENTION, **WATCHED), folder, say=said.append) == summary
+    assert launch(config_of(ATTENTION, **WATCHED), folder, tell(said)) == summary
     assert said == [f"{folder}: done before, nothing to do"]
     assert contents(folder) == before
 
@@ -76,7 +81,7 @@ def test_another_config_is_refused_with_the_difference_and_nothing_is_lost(
         (folder / "summary.json").unlink()
     before = contents(folder)
     with pytest.raises(ValueError) as error:
-        launch(config_of(ATTENTION, **WATCHED, density="0.2", method__clip=True), folder, say=quiet)
+        launch(config_of(ATTENTION, **WATCHED, density="0.2", method__clip=True), folder, quiet)
     words = str(error.value)
     assert "belongs to another config" in words
     assert "density: '0.1' there, '0.2' asked" in words
@@ -109,10 +114,10 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(Lines, "write", until)
         with pytest.raises(type(error)):
-            launch(config, folder, say=quiet)
+            launch(config, folder, quiet)
     assert status(folder)["status"] == word
     assert str(error) in status(folder)["cause"]
-    launch(config, folder, say=said.append)
+    launch(config, folder, tell(said))
     assert [text for text in said if "going on from step" in text] == (
         [f"{folder}: going on from step {last}"] if last else []
     )
@@ -150,8 +155,8 @@ def test_a_process_that_was_killed_goes_on_and_ends_with_the_same_bits(config_of
     asked = {"density": "0.2", "method__score": "l1", "log_every": 25, "steps": 200}
     said = []
     argument = "magnitude,plan=one_shot"
-    launch(config_of(argument, **asked, save_every=20), folder, say=said.append)
-    launch(config_of(argument, **asked), tmp_path / "whole", say=quiet)
+    launch(config_of(argument, **asked, save_every=20), folder, tell(said))
+    launch(config_of(argument, **asked), tmp_path / "whole", quiet)
     assert any("going on from step" in text for text in said)
     assert status(folder)["status"] == "done"
     same_bits(folder, tmp_path / "whole")
@@ -179,7 +184,7 @@ def test_a_run_that_diverges_says_why_and_keeps_its_last_good_checkpoint(case, c
     changes, cause = CAUSES[case]
     settings = {"optimizer__learning_rate": 1e30, "log_every": 0} | changes
     with pytest.raises(Diverged, match=cause) as error:
-        launch(config_of("magnitude,plan=static", **settings), tmp_path, say=quiet)
+        launch(config_of("magnitude,plan=static", **settings), tmp_path, quiet)
     found = status(tmp_path)
     assert (found["status"], found["cause"]) == ("diverged", str(error.value))
     assert not (tmp_path / "summary.json").exists()
@@ -203,11 +208,11 @@ def fresh(config):
 def test_programs_are_shared_by_seeds_densities_and_plans(whole, config_of, tmp_path):
     made = assemble(config_of(ATTENTION)).shared.programs
     before = dict(made.compilations)
-    launch(config_of(ATTENTION, seed=1), tmp_path / "seed", say=quiet)
-    launch(config_of(ATTENTION, density="0.3"), tmp_path / "density", say=quiet)
+    launch(config_of(ATTENTION, seed=1), tmp_path / "seed", quiet)
+    launch(config_of(ATTENTION, density="0.3"), tmp_path / "density", quiet)
     assert made.compilations == before
     one_shot, acdc = (f"sequential_attention,plan={plan}" for plan in ("one_shot", "acdc"))
-    summary = launch(config_of(one_shot), tmp_path / "plan", say=quiet)
+    summary = launch(config_of(one_shot), tmp_path / "plan", quiet)
     assert assemble(config_of(acdc, seed=7)).shared.programs is made
     assert set(made.compilations.values()) == {1}
     assert summary["compilations"] == len(made.compilations)
@@ -284,7 +289,7 @@ def test_penalties_of_either_form_are_added_and_fall_and_are_one_for_the_group_l
     for form in ("plain", "outer"):
         penalty = {"name": "identity", "strength": 0.02, "form": form, "p": 0.5}
         config = config_of("dense", density="1", penalty=penalty, log_every=10)
-        launch(config, tmp_path / form, say=quiet)
+        launch(config, tmp_path / form, quiet)
         records = read(tmp_path / form / "metrics.jsonl")
         sizes[form] = [r["penalty"] for r in records if r["event"] == "train"]
     assert sizes["plain"] == sorted(sizes["plain"], reverse=True) and sizes["plain"][-1] > 0
@@ -293,7 +298,7 @@ def test_penalties_of_either_form_are_added_and_fall_and_are_one_for_the_group_l
 
 def test_a_proximal_penalty_leaves_blocks_that_are_exactly_zero(config_of, tmp_path):
     penalty = {"name": "identity", "strength": 0.4, "form": "proximal", "p": 0.5}
-    launch(config_of("dense", density="1", penalty=penalty), tmp_path, say=quiet)
+    launch(config_of("dense", density="1", penalty=penalty), tmp_path, quiet)
     file = load_file(tmp_path / "model.safetensors")
     assert 0 < blocks(file["params/dense2/kernel"]).mean() < 0.9
 
@@ -304,7 +309,7 @@ def test_settling_recomputes_the_statistics_and_touches_no_weight(config_of, tmp
     for settle in (0, 2):
         changes = {"model": model, "blocks__at_least": 1, "density": "0.5", "steps": 8}
         config = config_of("magnitude,plan=static", **changes, settle=settle)
-        launch(config, tmp_path / str(settle), say=quiet)
+        launch(config, tmp_path / str(settle), quiet)
         files.append(load_file(tmp_path / str(settle) / "model.safetensors"))
     same = {path: (files[0][path] == files[1][path]).all() for path in files[0]}
     statistics = {path for path in same if path.startswith("batch_stats/")}

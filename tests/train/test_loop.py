@@ -21,7 +21,7 @@ from sparsity.plan import plans
 from sparsity.plan.phases import parse, phase
 from sparsity.target import Target, final_context
 from sparsity.train.forward import linen
-from sparsity.train.loop import Diverged, Every, Run, fit
+from sparsity.train.loop import Diverged, Every, Place, Run, compilations, fit
 from sparsity.train.optimizer import optimizer
 from sparsity.train.step import Span, cross_entropy, programs
 from sparsity.units.blocks import Rule, blocks
@@ -133,28 +133,38 @@ def test_another_density_does_not_compile_again():
 
 @functools.cache
 def whole_run(name):
-    """(end, records, the state at each step) of a run that is never stopped."""
+    """(end, records, {place: (the state there, records before it)}) of a run that is never stopped."""
     run, _, records = _cached_setting(name)
     records.clear()
     kept = {}
-    saving = run._replace(
-        every=Every(log=10, save=1),
-        save=lambda s: kept.setdefault(int(s.step), jax.device_get(s)),
-    )
-    return fit(saving, fresh(run)), list(records), kept
+
+    def watch(place, state):
+        kept[place] = jax.device_get(state), len(records)
+
+    every = Every(log=10, evaluate=15, save=7)
+    return fit(run._replace(every=every, watch=watch), fresh(run)), list(records), kept
 
 
 @pytest.mark.parametrize("name", ["acdc", "sequential_attention", "fisher"])
-@pytest.mark.parametrize("stop", [1, 18, 30, 45, 59])
-def test_a_run_that_stops_and_resumes_ends_with_the_same_bits(name, stop):
+def test_a_run_resumed_at_any_place_ends_with_the_same_bits_and_records(name):
     run, _, records = _cached_setting(name)
+    run = run._replace(every=Every(log=10, evaluate=15, save=7))
     first, whole, kept = whole_run(name)
-    records.clear()
-    second = fit(run, jax.device_put(kept[stop]))
-    assert bits(first) == bits(second)
-    # A checkpoint comes before the ticks of its step, so that they are met again.
-    tail = [r for r in whole if r["step"] > stop or (r["step"] == stop and r["event"] == "tick")]
-    assert tail == records
+    several = [place for place in kept if place.acts] + [Place(18), Place(37), Place(59)]
+    assert {place.acts for place in several} >= {0, 1, 2, 3}
+    for place in several:
+        state, before = kept[place]
+        records.clear()
+        second = fit(run, jax.device_put(state), place.acts)
+        assert bits(first) == bits(second), place
+        assert whole[before:] == records, place
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_compilations_to_come_are_those_that_come(name):
+    run, _, _ = _cached_setting(name)
+    fit(run, fresh(run))
+    assert set(compilations(run)) == set(run.programs.compilations)
 
 
 @functools.cache
@@ -187,7 +197,7 @@ def test_the_first_dense_step_sees_zeros_or_the_old_weights(dead):
     run, state, _ = setting(magnitude, plan)
     seen = {}
     saving = run._replace(
-        every=Every(save=1), save=lambda s: seen.setdefault(int(s.step), jax.device_get(s))
+        every=Every(save=1), save=lambda place, s: seen.setdefault(place.step, jax.device_get(s))
     )
     fit(saving, state)
     mask = seen[40].wrapped.memory.masks[KERNEL]
@@ -233,7 +243,9 @@ def test_frozen_leaves_stand_still_and_others_move():
     plan = phase("dense", "50%") + phase("finetune", "50%", frozen=("params/params/head/*",))
     run, state, _ = setting(magnitude, plan)
     seen = {}
-    saving = run._replace(every=Every(save=30), save=lambda s: seen.update({1: jax.device_get(s)}))
+    saving = run._replace(
+        every=Every(save=30), save=lambda place, s: seen.update({1: jax.device_get(s)})
+    )
     end = leaves(fit(saving, state).wrapped.params)
     middle = leaves(seen[1].wrapped.params)
     assert bits(end["params/head/kernel"]) == bits(middle["params/head/kernel"])

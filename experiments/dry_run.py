@@ -1,0 +1,139 @@
+"""What a config would do: its plan, layers, costs, memory and compilations, without a step taken."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from experiments.assemble import Experiment, assemble, feed
+from experiments.launch import run_of
+from experiments.reporting import terminal
+from experiments.surroundings import surroundings
+from sparsity.plan.phases import Plan, share_at, starts
+from sparsity.target import Target, context_of, final_context
+from sparsity.train.loop import compilations
+from sparsity.train.step import Span
+from sparsity.units import costs
+from sparsity.units.blocks import table
+from sparsity.units.partition import leaves
+
+WIDTH, HEIGHT = 64, 6
+SIGNS = {"dense": "·", "sparsify": "/", "sparse": "=", "finetune": "#"}
+
+
+def described(config: Mapping[str, Any]) -> str:
+    """The dry run's text. Raises ValueError for a config that cannot run."""
+    experiment = assemble(config)
+    parts = {
+        "plan": _chart(experiment.plan, 1 - float(_density(experiment.target))),
+        "layers": table(experiment.layers),
+        "costs of one example": _costs(experiment),
+        "memory": _memory(experiment),
+        "compilations": _compilations(experiment),
+        "on": _on(),
+    }
+    return "\n\n".join(f"{title}\n{text}" for title, text in parts.items())
+
+
+def _density(target: Target) -> float:
+    units = sum(group.size for group in target.partition.values())
+    kept = sum(float(target.densities[name]) * g.size for name, g in target.partition.items())
+    return kept / units if units else 1.0
+
+
+def _chart(plan: Plan, sparsity: float) -> str:
+    """Sparsity over the steps, with the phases under it."""
+    total, edges = starts(plan)[-1], starts(plan)
+    width = min(WIDTH, total)
+    steps = [total * i // width for i in range(width)]
+    shares = [float(share_at(plan, step)) for step in steps]
+    kinds = [next(p.kind for p, end in zip(plan, edges[1:], strict=True) if s < end) for s in steps]
+    names = [f"{100 * sparsity:.4g}%", *[""] * (HEIGHT - 2), "0%"]
+    lines = [
+        f"{name:>7} │{row}"
+        for name, row in zip(names, terminal.area(shares, HEIGHT, 1.0), strict=True)
+    ]
+    legend = ", ".join(f"{SIGNS[kind]} {kind}" for kind in dict.fromkeys(p.kind for p in plan))
+    phases = [f"{p.kind} {p.length}" for p in plan]
+    shown = phases if len(phases) <= 8 else [*phases[:4], f"({len(phases) - 7} more)", *phases[-3:]]
+    return "\n".join(
+        [
+            *lines,
+            f"{'':>7} └{''.join(SIGNS[kind] for kind in kinds)}",
+            f"{'':>9}{legend}; {total:,} steps: {' + '.join(shown)}",
+        ]
+    )
+
+
+def _costs(experiment: Experiment) -> str:
+    uses = experiment.shared.uses
+    final = final_context(experiment.target, experiment.plan)
+    kept = {name: int(count) for name, count in final.target.items()}
+    live = {}
+    for name, group in experiment.target.partition.items():
+        entries = costs.unit_entries(group.gated[0])
+        live[group.gated[0].path] = round(kept[name] * entries.mean())
+    whole = {"parameters": sum(uses.entries.values()), "MACs": costs.macs(uses)}
+    after = {"parameters": sum({**uses.entries, **live}.values()), "MACs": costs.macs(uses, live)}
+    return "\n".join(
+        f"  {name:<10} {whole[name]:>15,} dense {after[name]:>15,} at the plan's end"
+        for name in whole
+    )
+
+
+def _memory(experiment: Experiment) -> str:
+    """Bytes of what a run holds, and of what its steps need besides, by the compiler's account."""
+    made, source = experiment.shared.programs, feed(experiment)(0)
+    state = made.create(jax.random.key(experiment.config["seed"]), experiment.inputs)
+    parts = {
+        "parameters": state.wrapped.params,
+        "gates": state.wrapped.gates,
+        "masks and other memory of the method": state.wrapped.memory,
+        "the optimiser's state": state.opt,
+        "batch statistics": state.mutable,
+        "the data sets": (experiment.sets.resident, experiment.sets.resident_test),
+    }
+    lines = [f"  {name:<38} {_size(tree):>10}" for name, tree in parts.items()]
+    lines += [f"  {name:<38} {size:>10}" for name, size in _steps(experiment, state, source)]
+    return "\n".join(lines)
+
+
+def _steps(experiment: Experiment, state: Any, source: Any) -> list[tuple[str, str]]:
+    """What each training program needs besides its arguments; they are compiled for it, and kept."""
+    made, found = experiment.shared.programs, {}
+    for phase in experiment.plan:
+        key = (phase.kind, phase.frozen, phase.dead)
+        if key not in found:
+            context, span = context_of(experiment.target, phase), Span(0, 1, 1.0)
+            lowered = made.train.lower(
+                state, source, context, jax.device_put(span), frozen=phase.frozen, dead=phase.dead
+            )
+            analysis = lowered.compile().memory_analysis()
+            found[key] = analysis.temp_size_in_bytes if analysis else None
+    return [
+        (f"a step, {kind} phase", "not known" if size is None else _bytes(size))
+        for (kind, _, _), size in found.items()
+    ]
+
+
+def _compilations(experiment: Experiment) -> str:
+    keys = compilations(run_of(experiment))
+    named = [" ".join(str(part) for part in key if part not in ((), False, "kept")) for key in keys]
+    return f"  {len(keys)} programs: " + ", ".join(named)
+
+
+def _on() -> str:
+    found = surroundings()
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return f"  {found['devices']} x {found['device']}, {found['cores']} cores, {versions}"
+
+
+def _size(tree: Any) -> str:
+    return _bytes(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves(tree).values()))
+
+
+def _bytes(size: int) -> str:
+    if size < 1024:
+        return f"{size} B"
+    power = min(4, (size.bit_length() - 1) // 10)
+    return f"{size / 1024**power:.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"

@@ -1,0 +1,54 @@
+"""Which devices a run computes on: one, or several that share each batch."""
+
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+PLATFORMS = ("cpu", "gpu", "tpu")
+
+
+class Placement(NamedTuple):
+    """A mesh of the axis "data", over which the rows of a batch lie; the rest is on every device."""
+
+    mesh: Mesh
+
+    def put(self, tree: Any) -> Any:
+        """The tree's arrays on every device."""
+        if self.mesh.size == 1:
+            return jax.device_put(tree, self.mesh.devices.item())
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def split(self, batch: Any) -> Any:
+        """The rows of a batch's arrays, shared out; called inside a jitted program."""
+        if self.mesh.size == 1:
+            return batch
+        rows = NamedSharding(self.mesh, PartitionSpec("data"))
+        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, rows), batch)
+
+
+def placement(platform: str, count: int, batch: int) -> Placement:
+    """The first `count` devices of a platform ("" takes the best there is).
+
+    Raises ValueError for a platform that is unknown or not here, too few devices, and a batch that they
+    do not divide.
+    """
+    if platform not in ("", *PLATFORMS):
+        raise ValueError(
+            f"device is one of {', '.join(PLATFORMS)}, or '' for the best there is, not {platform!r}"
+        )
+    try:
+        found = jax.devices(platform or None)
+    except RuntimeError:
+        here = ", ".join(dict.fromkeys(device.platform for device in jax.devices()))
+        raise ValueError(f"there is no {platform} here, only: {here}; set device to it") from None
+    if not 1 <= count <= len(found):
+        raise ValueError(f"devices is {count}, but there are {len(found)} of {found[0].platform}")
+    if batch % count:
+        lower = batch // count * count
+        raise ValueError(
+            f"a batch of {batch} does not divide over {count} devices; take {lower or count} or "
+            f"{lower + count}"
+        )
+    mesh = jax.make_mesh((count,), ("data",), (AxisType.Auto,), devices=found[:count])
+    return Placement(mesh)

@@ -1,0 +1,147 @@
+"""A run's directory: what lies where in it, who may write to it, and how its run stands."""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sparsity.train.sums import sync
+
+# A process asks the system only about others: its own second claim is refused by this.
+_claimed: set[Path] = set()
+
+
+class Workdir(NamedTuple):
+    """The files of a run, by name."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.json"
+
+    @property
+    def status(self) -> Path:
+        """running, done, diverged, preempted or failed, the cause, and the surroundings."""
+        return self.path / "status.json"
+
+    @property
+    def summary(self) -> Path:
+        """What came out; it is written last, and a run that has it is done."""
+        return self.path / "summary.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The records of the loop, one JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Saved states, by step."""
+        return self.path / "checkpoints"
+
+    @property
+    def events(self) -> Path:
+        """The metrics for TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
+    def profile(self) -> Path:
+        """Profiles, for TensorBoard's and XProf's viewers."""
+        return self.path / "profile"
+
+
+@contextlib.contextmanager
+def claimed(workdir: Workdir) -> Iterator[None]:
+    """Makes the directory, and keeps every other process out of it until the end or this one's death.
+
+    Raises OSError where it cannot be made or written, and ValueError while another run is in it.
+    """
+    path = workdir.path.absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / "lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        problem = f"{error.strerror}; the run's directory must be one that can be written"
+        raise OSError(error.errno, problem, str(workdir.path)) from None
+    with file:
+        if path in _claimed or not _locked(file):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise ValueError(
+                f"{workdir.path} is in use by {holder}: wait for its end, or take another directory"
+            )
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        _claimed.add(path)
+        try:
+            yield
+        finally:
+            _claimed.remove(path)
+
+
+def in_use(workdir: Workdir) -> bool:
+    """Whether a run is in the directory now."""
+    if workdir.path.absolute() in _claimed:
+        return True
+    with contextlib.suppress(OSError), (workdir.path / "lock").open("r+") as file:
+        return not _locked(file)
+    return False
+
+
+def _locked(file: Any) -> bool:
+    """Takes the lock. It is of the process, so that it ends with it and no child inherits it."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def read(path: Path) -> Any:
+    """The JSON in a file; ValueError where it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, it holds no JSON: {error}") from None
+
+
+def write(path: Path, value: Any) -> None:
+    """JSON into a file, whole or not at all: neither a reader nor a crash finds half of it."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    sync(part)
+    part.replace(path)
+    sync(path.parent)
+
+
+def refuse_other(config: Mapping[str, Any], workdir: Workdir) -> None:
+    """ValueError, with the fields that differ, where the directory belongs to another config."""
+    if not workdir.config.exists():
+        return
+    if lines := differences(read(workdir.config), config):
+        listed = "\n  ".join(lines)
+        raise ValueError(
+            f"{workdir.path} belongs to another config; take another directory, or ask for:\n  {listed}"
+        )
+
+
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """A line for each field in which two configs differ."""
+    old, new = _flat(there), _flat(asked)
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key)!r} there, {new.get(key)!r} asked" for key in changed]
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
