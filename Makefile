@@ -52,8 +52,9 @@ format: $(READY) ## rewrite the code as `make check` wants it, where a program c
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
-bench: $(READY) ## measure [BENCH_FLAGS=...]
+bench: $(READY) ## measure [BENCH_FLAGS=... BENCH_LAUNCH_FLAGS=...]
 	@$(RUN) experiments.bench $(BENCH_FLAGS)
+	@$(RUN) experiments.bench_launch $(BENCH_LAUNCH_FLAGS)
 
 clean: ## remove the environments and caches; runs/ stays
 	rm -rf .venv .venv-other .cache .hypothesis .pytest_cache .ruff_cache build dist *.egg-info

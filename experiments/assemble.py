@@ -32,7 +32,7 @@ from sparsity.surgery import export
 from sparsity.target import Target
 from sparsity.train.forward import Model, linen
 from sparsity.train.optimizer import optimizer
-from sparsity.train.step import Programs, cross_entropy, programs
+from sparsity.train.step import Draw, Programs, cross_entropy, programs
 from sparsity.units.blocks import Layer, Rule, blocks, exact, partition_of
 from sparsity.units.costs import Uses, multiplies
 from sparsity.units.partition import Partition
@@ -50,12 +50,14 @@ class Sets(NamedTuple):
 class Shared(NamedTuple):
     """What runs that differ in seed, density or plan alone have in common.
 
-    shapes: of the model's trained tree. fold: (method state, context) -> the plain parameters.
+    shapes: of the model's trained tree. draw: (source, step, key) -> the step's batch.
+    fold: (method state, context) -> the plain parameters.
     """
 
     model: Model
     shapes: Any
     partition: Partition
+    draw: Draw
     programs: Programs
     uses: Uses
     fold: Callable[[State, Context], Any]
@@ -136,18 +138,18 @@ def _shared(frozen: str, place: Placement) -> Shared:
     taken = {"steps": config["steps"], "prox": prox}
     settings = refusals.optimizer_settings(config["optimizer"], taken)
     tx = call("the optimizer", optimizer, settings=settings)
-    augment = crop_and_flip if config["data"]["augment"] else None
+    draw = functools.partial(_draw, crop_and_flip if config["data"]["augment"] else None, place)
     made = programs(
         model,
         method,
         partition,
         tx,
-        functools.partial(_draw, augment, place),
+        draw,
         cross_entropy(config["label_smoothing"]),
     )
     uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, image)
     fold = jax.jit(functools.partial(export.folded, method))
-    return Shared(model, params, partition, made, uses, fold)
+    return Shared(model, params, partition, draw, made, uses, fold)
 
 
 @functools.lru_cache(maxsize=16)

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from experiments import command
 from experiments.surroundings import surroundings
 from sparsity import models
 from sparsity.contract import Context, Method, Signals
@@ -165,4 +166,4 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     ROUNDS = flags.DEFINE_integer("rounds", 30, "Times that each program is timed.", lower_bound=3)
     NAMES = flags.DEFINE_list("nets", ["mlp"], f"Of {', '.join(NETS)}.")
-    app.run(main)
+    command.run(main)

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
 from configs import digits
+from experiments import command
 from experiments.assemble import assemble
 from experiments.launch import Session, launch
 from experiments.reporting import page
@@ -179,10 +180,7 @@ def main(argv: list[str]) -> None:
     started = time.time()
     folder = Path(str(WORKDIR.value))
     done = {cell for cell in grid() if (folder / cell.folder / "summary.json").exists()}
-    try:
-        results = run(folder, STEPS.value)
-    except (ValueError, Diverged) as error:
-        raise SystemExit(str(error)) from error
+    results = run(folder, STEPS.value)
     table = rows(results)
     print(text(table))
     trained = [cell for cell in results if cell not in done]
@@ -196,4 +194,4 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where the runs and the report go.")
     STEPS = flags.DEFINE_integer("steps", 800, "Optimiser steps of each run.", lower_bound=100)
-    app.run(main)
+    command.run(main, known=(ValueError, OSError, Diverged))

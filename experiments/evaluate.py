@@ -81,7 +81,6 @@ def summary(
         "parameters_live": sum({**uses.entries, **live}.values()),
         "macs": costs.macs(uses),
         "macs_live": costs.macs(uses, live),
-        "compilations": sum(experiment.shared.programs.compilations.values()),
     }
 
 

@@ -1,7 +1,7 @@
 """Runs a config in a directory, to its end: from the start, or from where an earlier launch has come.
 
-What a run leaves behind depends on its config, the versions, the device kind and the core count; never
-on how often it was stopped, or by what.
+The numbers that a run leaves behind depend on its config, the versions, the device kind and the core
+count; never on how often it was stopped, or by what.
 """
 
 import contextlib
@@ -244,6 +244,8 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
             with stop.busy:
                 stop.check()
                 _export(experiment, here, state, context, summary)
+                # What depends on how the run came to its end, and not on the run alone.
+                summary["compilations"] = sum(made.compilations.values())
                 summary["seconds"] = ledger.seconds()
                 write(here.summary, summary)
         except Preempted:

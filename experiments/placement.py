@@ -43,7 +43,9 @@ def placement(platform: str, count: int, batch: int) -> Placement:
         here = ", ".join(dict.fromkeys(device.platform for device in jax.devices()))
         raise ValueError(f"there is no {platform} here, only: {here}; set device to it") from None
     if not 1 <= count <= len(found):
-        raise ValueError(f"devices is {count}, but there are {len(found)} of {found[0].platform}")
+        raise ValueError(
+            f"devices is {count}, but this process sees {len(found)} of {found[0].platform}; take as many"
+        )
     if batch % count:
         lower = batch // count * count
         raise ValueError(

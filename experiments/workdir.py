@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sparsity.train.sums import sync
 
+SHOWN = 12  # differences of two configs that are listed
 # A process asks the system only about others: its own second claim is refused by this.
 _claimed: set[Path] = set()
 
@@ -133,10 +134,11 @@ def refuse_other(config: Mapping[str, Any], workdir: Workdir) -> None:
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """A line for each field in which two configs differ."""
+    """A line for each field in which two configs differ, the first of many."""
     old, new = _flat(there), _flat(asked)
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [f"{key}: {old.get(key)!r} there, {new.get(key)!r} asked" for key in changed]
+    lines = [f"{key}: {old.get(key)!r} there, {new.get(key)!r} asked" for key in changed]
+    return lines[:SHOWN] + [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

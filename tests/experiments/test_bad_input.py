@@ -197,7 +197,15 @@ PAIRS = [
         "method.floor is 0 or more, not -1",
     ),
 ]
-TABLE = [*NAMES, *SETTINGS, *TYPES, *BLOCKS, *PLANS, *PAIRS]
+DEVICES = [
+    (MAGNITUDE, {"device": "gpux"}, "device is one of cpu, gpu, tpu, or '' .*, not 'gpux'"),
+    (MAGNITUDE, {"device": "tpu"}, "there is no tpu here, only: cpu; set device to it"),
+    (MAGNITUDE, {"devices": 0}, "devices is an integer of 1 or more, not 0"),
+    (MAGNITUDE, {"devices": 9}, "devices is 9, but this process sees 8 of cpu; take as many"),
+    (MAGNITUDE, {"devices": 3}, "a batch of 128 does not divide over 3 devices; take 126 or 129"),
+    (MAGNITUDE, {"devices": 8, "batch": 4}, "batch of 4 does not divide over 8 .* take 8 or 8"),
+]
+TABLE = [*NAMES, *SETTINGS, *TYPES, *BLOCKS, *PLANS, *PAIRS, *DEVICES]
 
 
 @pytest.mark.parametrize(("argument", "changes", "words"), TABLE)
@@ -240,13 +248,57 @@ def _folder(tmp_path):
     return folder
 
 
-def test_a_data_file_that_is_cut_short_is_named_with_the_bytes_it_lacks(config_of, tmp_path):
-    images = np.zeros((20, 6, 5), np.uint8)
-    (tmp_path / "mnist").mkdir()
-    for stem in ("train", "t10k"):
-        for kind, array in (("images-idx3", images), ("labels-idx1", np.zeros(20, np.uint8))):
+def mnist_like(root, height=6, cut=0):
+    """Files of 20 black images, those of the test set of another height, each short of `cut` bytes."""
+    (root / "mnist").mkdir()
+    for stem, rows in (("train", 6), ("t10k", height)):
+        images, labels = np.zeros((20, rows, 5), np.uint8), np.zeros(20, np.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
             sizes = np.array(array.shape, ">u4").tobytes()
             data = bytes((0, 0, 8, array.ndim)) + sizes + array.tobytes()
-            (tmp_path / "mnist" / f"{stem}-{kind}-ubyte").write_bytes(data[:-9])
+            (root / "mnist" / f"{stem}-{kind}-ubyte").write_bytes(data[: len(data) - cut])
+
+
+def test_a_data_file_that_is_cut_short_is_named_with_the_bytes_it_lacks(config_of, tmp_path):
+    mnist_like(tmp_path, cut=9)
     config = config_of(data__name="mnist", data__root=str(tmp_path), batch=10)
     refused(config, "train-images.* expected 616 bytes .* found 607", ValueError, _folder(tmp_path))
+
+
+def test_an_evaluation_set_of_another_shape_is_refused_with_both_shapes(config_of, tmp_path):
+    mnist_like(tmp_path, height=7)
+    config = config_of(data__name="mnist", data__root=str(tmp_path), batch=10)
+    words = r"training images are \(6, 5, 1\) .* test images \(7, 5, 1\)"
+    refused(config, words, ValueError, _folder(tmp_path))
+
+
+def files_of(folder):
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+DIRECTORIES = [
+    ("config.json", '{"seed": 0}', ValueError, "belongs to another config(.|\n)*and [0-9]+ more"),
+    ("config.json", "{", ValueError, "config.json is damaged, it holds no JSON"),
+    ("summary.json", "{}", ValueError, "belongs to another config"),
+    ("status.json", "[", ValueError, "status.json is damaged, it holds no JSON"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "error", "words"), DIRECTORIES)
+def test_a_directory_that_cannot_be_this_runs_is_left_as_it_was(
+    name, text, error, words, config_of, tmp_path
+):
+    (tmp_path / "config.json").write_text('{"seed": 1}')
+    (tmp_path / name).write_text(text)
+    before = files_of(tmp_path)
+    with pytest.raises(error, match=words):
+        launch(config_of(), tmp_path, Session(say=lambda text: None))
+    assert {**files_of(tmp_path), "lock": ""} == {**before, "lock": ""}
+
+
+def test_a_directory_that_cannot_be_made_says_why(config_of, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        OSError, match="Not a directory; the run's directory must be one that can be"
+    ):
+        launch(config_of(), tmp_path / "file" / "run", Session(say=lambda text: None))

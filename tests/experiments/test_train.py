@@ -166,7 +166,7 @@ def test_a_misspelt_field_is_refused_on_the_command_line(tmp_path):
     process = start(tmp_path / "run", "--config.method.scroe=l1")
     words = process.communicate()[0]
     assert process.returncode != 0
-    assert "scroe" in words and '"score"' in words
+    assert "'scroe'; did you mean 'score'" in words
     assert not (tmp_path / "run").exists()
 
 
@@ -314,3 +314,28 @@ def test_settling_recomputes_the_statistics_and_touches_no_weight(config_of, tmp
     same = {path: (files[0][path] == files[1][path]).all() for path in files[0]}
     statistics = {path for path in same if path.startswith("batch_stats/")}
     assert statistics and {path for path in same if not same[path]} == statistics
+
+
+def test_a_batch_shared_by_several_devices_trains_as_on_one_and_resumes(
+    whole, config_of, tmp_path, monkeypatch
+):
+    config = config_of(ATTENTION, **WATCHED, devices=4, save_every=9)
+    write = Lines.write
+
+    def until(lines, record):
+        if record["step"] >= 14:
+            raise KeyboardInterrupt
+        write(lines, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lines, "write", until)
+        with pytest.raises(KeyboardInterrupt):
+            launch(config, tmp_path, quiet)
+    summary = launch(config, tmp_path, quiet)
+    assert summary["loss"] == pytest.approx(whole[1]["loss"], abs=1e-3)
+    records = [list(read(folder / "metrics.jsonl")) for folder in (tmp_path, whole[0])]
+    assert [r["step"] for r in records[0]] == [r["step"] for r in records[1]]
+    experiment = fresh(config)[0]
+    source, key = feed(experiment)(0), jax.random.key(0)
+    drawn = jax.jit(lambda s: experiment.shared.draw(s, 0, key))(source)["image"]
+    assert {shard.data.shape[0] for shard in drawn.addressable_shards} == {128 // 4}
