@@ -62,7 +62,7 @@ def measure(net: Net, rounds: int) -> list[tuple[str, float, float]]:
     model = linen(models.build(net.name, classes=10, **net.settings))
     image = jnp.zeros((1, *net.image))
     shapes, _ = jax.eval_shape(model.init, jax.random.key(0), image)
-    layers = blocks(shapes, [Rule("*", (net.block, net.block))], density="0.1", at_least=4)
+    layers = blocks(shapes, [Rule("*", (net.block, net.block))], density="0.1", at_least=16)
     target = Target.of(layers)
     make = partial(_programs, model, target)
     masked, soft = make(magnitude(target.partition)), make(sequential_attention(target.partition))

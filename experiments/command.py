@@ -40,6 +40,13 @@ def run(
     app.run(called, flags_parser=_parsed)
 
 
+def file_of(flag: str) -> str:
+    """The file that a config flag names, without its argument."""
+    start = f"--{flag}="
+    given = next((a for a in sys.argv[1:] if a.startswith(start)), start)
+    return given.removeprefix(start).partition(":")[0]
+
+
 def _parsed(argv: Sequence[str]) -> list[str]:
     """The arguments that are no flags; what is wrong with a config or its overrides is said in words."""
     file = next((a.removeprefix(FLAG) for a in argv[1:] if a.startswith(FLAG)), "")

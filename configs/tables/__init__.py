@@ -1,0 +1,1 @@
+"""Tables as data: the arms, what each may try, and the cells."""

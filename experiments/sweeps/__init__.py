@@ -1,0 +1,1 @@
+"""Families of runs as data, and the processes that run them."""
