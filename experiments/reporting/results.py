@@ -59,10 +59,15 @@ def _cell(runs: Sequence[Mapping[str, Any]]) -> Cell:
 
 def place_of(cell: Mapping[str, Any]) -> str:
     """A cell in words: "8x8, 90%"."""
-    if not cell:
-        return ""
-    block = "x".join(str(n) for n in cell["blocks.block"])
-    return f"{block}, {100 * (1 - float(cell['density'])):.3g}%"
+    return ", ".join(_said(field, value) for field, value in cell.items())
+
+
+def _said(field: str, value: Any) -> str:
+    if field == "blocks.block":
+        return "x".join(str(n) for n in value)
+    if field == "density":
+        return f"{100 * (1 - float(value)):.3g}%"
+    return f"{field.split('.')[-1]} {value}"
 
 
 def claims(found: Results) -> list[dict[str, Any]]:

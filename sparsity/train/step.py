@@ -157,7 +157,8 @@ def programs(
         opt, tree = state.opt, trained(wrapped)
         if zero_moments:
             opt = moments.zero_units(tx, opt, tree, _unchanged(partition, old, new, tree))
-        finite = {path: jnp.all(jnp.isfinite(x)) for path, x in leaves((tree, signals)).items()}
+        seen = {**leaves(tree), **leaves({"signals": signals})}
+        finite = {path: jnp.all(jnp.isfinite(x)) for path, x in seen.items()}
         soft = dict(method.apply(wrapped, context).multipliers)
         report = {
             "masks": changes(old, new),

@@ -1,0 +1,80 @@
+"""Sweeps multiply, repeat themselves, and refuse what no config has."""
+
+import math
+
+import pytest
+
+from experiments.sweeps.points import jobs, points, resolved
+
+DIGITS = "configs/digits.py"
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch, pytestconfig):
+    monkeypatch.chdir(pytestconfig.rootpath)
+
+
+def test_the_parts_of_a_sweep_multiply_in_order():
+    sweep = {
+        "product": {"density": ["0.1", "0.2"], "seed": [0, 1, 2]},
+        "named": {"slow": {"optimizer.learning_rate": 0.1}, "plain": {}},
+    }
+    found = points(sweep)
+    assert len(found) == 12
+    assert found[0] == {"density": "0.1", "seed": 0, "optimizer.learning_rate": 0.1}
+    assert found[-1] == {"density": "0.2", "seed": 2}
+    assert points({"zip": {"a": [1, 2], "b": [3, 4]}}) == [{"a": 1, "b": 3}, {"a": 2, "b": 4}]
+    assert points({}) == [{}]
+
+
+def test_random_draws_lie_in_their_bounds_and_are_the_same_at_each_call():
+    fields = {
+        "a": {"log_uniform": [1e-4, 1.0]},
+        "b": {"uniform": [2.0, 3.0]},
+        "c": {"choice": [1, "x"]},
+    }
+    found = points({"random": {"samples": 200, "seed": 3, "fields": fields}})
+    assert found == points({"random": {"samples": 200, "seed": 3, "fields": fields}})
+    assert found != points({"random": {"samples": 200, "seed": 4, "fields": fields}})
+    assert all(1e-4 <= p["a"] <= 1 and 2 <= p["b"] <= 3 and p["c"] in (1, "x") for p in found)
+    logs = sorted(math.log10(p["a"]) for p in found)
+    assert -2.4 < logs[100] < -1.6
+
+
+def test_a_run_is_named_by_its_config_alone():
+    one, other = jobs(DIGITS, {"product": {"seed": [0, 1]}})
+    again = jobs(DIGITS, {"zip": {"density": ["0.1"], "seed": [0]}})[0]
+    assert one.name == again.name != other.name
+    assert one.config["seed"] == 0 and other.config["seed"] == 1
+    assert resolved(DIGITS, {"argument": "powerprop", "method.alpha": 3})["method"]["alpha"] == 3
+
+
+BAD = [
+    ({"prodct": {}}, "no part of a sweep .* did you mean 'product'"),
+    ({"product": {"sed": [0]}}, "no field of the config .*did you mean 'seed'"),
+    ({"product": {"method.scroe": ["l1"]}}, "'method.scroe'.* did you mean 'score'"),
+    (
+        {"product": {"steps.x": [1]}},
+        "no field of the config .in the sweep's 'steps.x'. is called 'x'",
+    ),
+    ({"product": {"seed": ["a"]}}, "the sweep's seed is 'a'"),
+    ({"product": {"seed": []}}, "seed needs a list of values"),
+    ({"product": {"density": "0.1"}}, "density needs a list of values, not '0.1'"),
+    ({"product": [1]}, "a sweep's 'product' is a mapping"),
+    (
+        {"zip": {"seed": [0, 1], "density": ["0.1"]}},
+        "as many values of each field: seed 2, density 1",
+    ),
+    ({"product": {"seed": [0, 0]}}, "yields one run twice: .*'seed': 0.* and .*'seed': 0"),
+    ({"product": {"seed": [0]}, "zip": {"seed": [1]}}, "two parts of the sweep set 'seed'"),
+    (
+        {"random": {"samples": 1, "fields": {"seed": {"uniformly": [0, 1]}}}},
+        "no draw of seed .* did you mean 'uniform'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sweep", "words"), BAD)
+def test_a_sweep_that_no_config_has_is_refused(sweep, words):
+    with pytest.raises(ValueError, match=words):
+        jobs(DIGITS, sweep)

@@ -1,0 +1,66 @@
+"""A pool runs each job once, survives those that fail, and goes on with what was cut off."""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from experiments.sweeps import pool
+from experiments.sweeps.points import Job, jobs
+
+DIGITS = "configs/digits.py"
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch, pytestconfig):
+    monkeypatch.chdir(pytestconfig.rootpath)
+
+
+def short(**values):
+    return {"product": {"steps": [30], **values}}
+
+
+def test_failed_and_diverged_runs_are_recorded_and_stop_no_other(tmp_path):
+    named = {
+        "good": {},
+        "fails": {"density": "0.0001"},
+        "diverges": {"optimizer.learning_rate": 1e30, "argument": "magnitude,plan=static"},
+    }
+    family = jobs(DIGITS, {**short(), "named": named})
+    seen = []
+    outcomes = pool.run(family, tmp_path, 2, seen.append)
+    good, fails, diverges = (outcomes[job.name] for job in family)
+    assert good.summary["steps"] == 30 and not good.cause
+    assert fails.cause.startswith("ValueError: ") and "none of its" in fails.cause
+    assert diverges.cause.startswith("Diverged: ")
+    assert json.loads((diverges.folder / "status.json").read_text())["status"] == "diverged"
+    assert len(seen) == 3
+    again = pool.run(family, tmp_path, 2)
+    assert again[good.job.name].summary == good.summary
+
+
+def test_a_run_whose_process_is_killed_is_tried_again_and_ends(tmp_path):
+    family = jobs(DIGITS, {"product": {"steps": [1000], "save_every": [50], "seed": [0, 1]}})
+    outcomes: dict[str, pool.Outcome] = {}
+    thread = threading.Thread(target=lambda: outcomes.update(pool.run(family, tmp_path, 2)))
+    thread.start()
+    saved = tmp_path / family[0].name / "checkpoints"
+    while thread.is_alive() and not (saved.exists() and any(saved.glob("[0-9]*[0-9]"))):
+        time.sleep(0.01)
+    children = multiprocessing.active_children()
+    assert children and thread.is_alive()
+    os.kill(children[0].pid, signal.SIGKILL)
+    thread.join()
+    assert {name: outcome.cause for name, outcome in outcomes.items()} == {
+        job.name: "" for job in family
+    }
+    assert all(outcome.summary["steps"] == 1000 for outcome in outcomes.values())
+
+
+def test_no_job_is_no_work(tmp_path):
+    assert pool.run([], tmp_path) == {}
+    assert Job({}, {"a": 1}).name == Job({"b": 2}, {"a": 1}).name
