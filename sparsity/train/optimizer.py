@@ -42,8 +42,8 @@ def optimizer(
     b2: float | None = None,
     eps: float | None = None,
     weight_decay: float = 0.0,
-    decay_gates: bool = True,
     gates_learning_rate: float = 1.0,
+    gates_weight_decay: float | None = None,
     clip: float | None = None,
     prox: Prox | None = None,
     accumulate: int = 1,
@@ -53,10 +53,10 @@ def optimizer(
     name:          sgd, adam, adamw, rmsprop, lion, adafactor or lamb.
     learning_rate, steps, schedule, warmup, final: see `rates.schedule`; counted in calls of update.
     momentum, nesterov, b1, b2, eps: None is the optimiser's own default (directions.py).
-    weight_decay:  decays leaves of rank 2 or more of params (no bias, no norm) and, if decay_gates,
-                   every gate. Added to the gradient before the moments in sgd, adam and rmsprop (L2, as
+    weight_decay:  decays leaves of rank 2 or more of params (no bias, no norm). Added to the gradient before the moments in sgd, adam and rmsprop (L2, as
                    in PyTorch and the ImageNet recipes); beside them in adamw, lion, adafactor, lamb.
     gates_learning_rate: factor on the learning rate of the gates.
+    gates_weight_decay: decays every gate, in the same place; None is weight_decay.
     clip:          largest norm of the whole gradient, params and gates together.
     prox:          (trained, step size) -> trained, see `proximal`.
     accumulate:    gradients averaged per update of the weights.
@@ -77,7 +77,13 @@ def optimizer(
         learning_rate=learning_rate, steps=steps, schedule=schedule, warmup=warmup, final=final
     )
     settings = {"momentum": momentum, "nesterov": nesterov, "b1": b1, "b2": b2, "eps": eps}
-    decay = optax.add_decayed_weights(weight_decay, mask=_decayed(decay_gates))
+    own_decay = weight_decay if gates_weight_decay is None else gates_weight_decay
+    if not own_decay >= 0:
+        raise ValueError(f"gates_weight_decay={gates_weight_decay!r}: expected 0 or more, or None")
+    decay = optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=_matrices),
+        optax.add_decayed_weights(own_decay, mask=directions.is_gate),
+    )
 
     def rate_of_update(count):  # the chain counts updates of the weights, the schedule calls
         return rate(count * every)
@@ -137,11 +143,7 @@ def proximal(prox: Prox, schedule: rates.Rate) -> optax.GradientTransformationEx
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _decayed(decay_gates: bool) -> Callable[[Tree], Tree]:
-    def mask(tree):
-        def leaf(gate, x):
-            return decay_gates if gate else jnp.ndim(x) >= 2
-
-        return jax.tree.map(leaf, directions.is_gate(tree), tree)
-
-    return mask
+def _matrices(tree: Tree) -> Tree:
+    return jax.tree.map(
+        lambda gate, x: not gate and jnp.ndim(x) >= 2, directions.is_gate(tree), tree
+    )

@@ -81,13 +81,16 @@ def test_sgd_decays_the_gradient_before_the_momentum():
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "adafactor", "lamb"])
-@pytest.mark.parametrize("decay_gates", [True, False])
-def test_matrices_decay_and_gates_if_asked_but_no_vector_of_params(name, decay_gates):
-    tx = _build(name, weight_decay=0.5, decay_gates=decay_gates)
+@pytest.mark.parametrize("gates", [None, 0.0, 0.25])
+def test_matrices_decay_and_gates_by_their_own_strength_but_no_vector_of_params(name, gates):
+    tx = _build(name, weight_decay=0.5, gates_weight_decay=gates)
     nothing = jax.tree.map(jnp.zeros_like, RANKS)
     updates, _ = tx.update(nothing, tx.init(RANKS), RANKS)
     assert updates["params"]["kernel"].all() and not updates["params"]["bias"].any()
-    assert updates["gates"]["a"].any() == decay_gates
+    assert updates["gates"]["a"].any() == (gates != 0)
+    if name == "sgd":
+        own = 0.5 if gates is None else gates
+        np.testing.assert_allclose(updates["gates"]["a"], -0.1 * own * RANKS["gates"]["a"])
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adafactor", "lamb"])
