@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from experiments import command
 from experiments.reporting import results
 from experiments.surroundings import surroundings
-from experiments.sweeps import pool
+from experiments.sweeps import outcomes, pool
 from experiments.sweeps.points import Job, Point, points, resolved
 from sparsity.named import unknown
 
@@ -110,15 +109,15 @@ def run(config: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
     if shared:
         raise ValueError(f"the seeds {sorted(shared)} would tune and report; take fresh ones")
     tuned = {arm.name: tuning_jobs(config, arm) for arm in found}
-    outcomes = runner([j for own in tuned.values() for _, js in own for j in js])
+    ended = runner([j for own in tuned.values() for _, js in own for j in js])
     trials = {
-        name: [_trial(point, [outcomes[job.name] for job in js]) for point, js in own]
+        name: [_trial(point, [ended[job.name] for job in js]) for point, js in own]
         for name, own in tuned.items()
     }
     best = {name: max(own, key=lambda t: t.mean).point for name, own in trials.items() if own}
     chosen = {arm.name: best[arm.like or arm.name] for arm in found}
     reported = {arm.name: report_jobs(config, arm, chosen[arm.name]) for arm in found}
-    outcomes = runner([job for own in reported.values() for _, job in own])
+    ended = runner([job for own in reported.values() for _, job in own])
     return {
         "title": config["title"],
         "claims": config["claims"],
@@ -131,7 +130,7 @@ def run(config: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
         "chosen": chosen,
         "cells": points({"product": config["cells"]}),
         "runs": [
-            _record(arm, cell, outcomes[job.name])
+            _record(arm, cell, ended[job.name])
             for arm, own in reported.items()
             for cell, job in own
         ],
@@ -154,36 +153,13 @@ def _record(arm: str, cell: Point, outcome: pool.Outcome) -> dict[str, Any]:
     }
 
 
-def runs(jobs: Sequence[Job], folder: Path, workers: int) -> dict[str, pool.Outcome]:
-    """The outcomes of all jobs, each run once; those done before are not run again."""
-    unique = list({job.name: job for job in jobs}.values())
-    with tqdm(total=len(unique), unit="run", dynamic_ncols=True) as bar:
-
-        def ended(outcome: pool.Outcome) -> None:
-            bar.update()
-            if outcome.cause:
-                bar.write(f"{outcome.job.name}: {outcome.cause}")
-
-        return pool.run(unique, folder, workers, ended)
-
-
-def done(jobs: Sequence[Job], folder: Path) -> dict[str, pool.Outcome]:
-    """The outcomes of the jobs that are done; of the others, that there is none yet."""
-    found = {}
-    for job in jobs:
-        path = folder / job.name / "summary.json"
-        summary = json.loads(path.read_text()) if path.exists() else {}
-        found[job.name] = pool.Outcome(job, path.parent, summary, "")
-    return found
-
-
 def main(argv: list[str]) -> None:
     """The command line."""
     del argv
     started, config = time.time(), json.loads(CONFIG.value.to_json())
     name = Path(command.file_of("config")).stem
     folder = Path(str(WORKDIR.value)) / name
-    runner = partial(runs, workers=WORKERS.value) if RUN.value else done
+    runner = partial(outcomes.run, workers=WORKERS.value) if RUN.value else outcomes.read
     found = run(config, partial(runner, folder=folder))
     found["how"] = {
         "command": f"python -m experiments.tables --config=configs/tables/{name}.py",

@@ -119,15 +119,11 @@ def text(found: Results) -> str:
 
 def markdown(found: Results) -> str:
     """The table, what was tuned, the claims, and how it was made."""
-    rows, how = table(found), found["how"]
-    surroundings = how["surroundings"]
-    versions = ", ".join(f"{k} {v}" for k, v in surroundings["versions"].items())
-    tuning = found["tuning"]
+    rows, how, tuning = table(found), found["how"], found["tuning"]
     trials = {name: own for name, own in tuning["trials"].items() if own}
     count = len(next(iter(trials.values()), []))
     made = (
-        f"`{how['command']}`; {surroundings['device']}, {surroundings['cores']} cores, Python "
-        f"{surroundings['python']}, {versions}; seeds {', '.join(map(str, found['seeds']))}; "
+        f"{provenance(how)}; seeds {', '.join(map(str, found['seeds']))}; "
         f"{how['run seconds']:,} core-seconds for the runs of the table. Test accuracy in percent, mean ± "
         "standard deviation; a blank was not run."
     )
@@ -143,13 +139,13 @@ def markdown(found: Results) -> str:
     parts = [
         [f"# {found['title']}"],
         [made],
-        _markdown(rows),
+        rows_in_markdown(rows),
         ["## Claims"],
         [judged],
-        _markdown(_claim_rows(found)),
+        rows_in_markdown(_claim_rows(found)),
         ["## Tuning"],
         [tuned],
-        _markdown(_trial_rows(trials, found["chosen"])),
+        rows_in_markdown(_trial_rows(trials, found["chosen"])),
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
@@ -178,7 +174,18 @@ def _trial_rows(
     return rows
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+def provenance(how: Mapping[str, Any]) -> str:
+    """The command that made something, on what device, with what versions."""
+    there = how["surroundings"]
+    versions = ", ".join(f"{k} {v}" for k, v in there["versions"].items())
+    return (
+        f"`{how['command']}`; {there['device']}, {there['cores']} cores, Python {there['python']}, "
+        f"{versions}"
+    )
+
+
+def rows_in_markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table whose first row is its head."""
     head, *body = [f"| {' | '.join(row)} |" for row in rows]
     return [head, f"|{' --- |' * len(rows[0])}", *body]
 

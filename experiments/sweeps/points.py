@@ -48,14 +48,14 @@ def points(sweep: Mapping[str, Any]) -> list[Point]:
     return [_joined(combination) for combination in itertools.product(*parts)]
 
 
-def jobs(file: str, sweep: Mapping[str, Any]) -> list[Job]:
-    """The runs of a sweep over a config file.
+def jobs(file: str, family: Sequence[Point]) -> list[Job]:
+    """The runs of a config file at the points of a family.
 
     Raises ValueError for a field that the config lacks, a value of another type, and a run that comes
     twice.
     """
     found: dict[str, Job] = {}
-    for point in points(sweep):
+    for point in family:
         job = Job(point, resolved(file, point))
         if (other := found.setdefault(job.name, job)) is not job:
             raise ValueError(f"the sweep yields one run twice: {other.point} and {point}")

@@ -10,6 +10,7 @@ from configs.tables import fashion_mnist
 from experiments import tables
 from experiments.reporting import results
 from experiments.surroundings import surroundings
+from experiments.sweeps import outcomes
 
 PAIR = ("magnitude, gradual (cubic)", "random, from the start")
 
@@ -36,7 +37,7 @@ def small():
 
 
 def test_a_table_tunes_on_validation_reports_on_test_and_resumes(small, tmp_path):
-    runner = partial(tables.runs, folder=tmp_path / "runs", workers=2)
+    runner = partial(outcomes.run, folder=tmp_path / "runs", workers=2)
     found = tables.run(small, runner)
     # The rate that diverges was tried, and is not chosen.
     assert found["chosen"] == {
@@ -50,7 +51,7 @@ def test_a_table_tunes_on_validation_reports_on_test_and_resumes(small, tmp_path
         assert config["data"]["validation"] == 0 and config["seed"] in (10, 11)
         assert config["steps"] == 40
     assert (
-        tables.run(small, partial(tables.done, folder=tmp_path / "runs"))["runs"] == found["runs"]
+        tables.run(small, partial(outcomes.read, folder=tmp_path / "runs"))["runs"] == found["runs"]
     )
     found["how"] = {"command": "x", "surroundings": surroundings(), "run seconds": 1}
     paths = results.write(tmp_path / "out" / "small", found)
@@ -68,7 +69,7 @@ def cell(*accuracies, causes=()):
 
 
 def test_what_is_not_run_is_blank_and_what_diverged_says_so(small, tmp_path):
-    found = tables.run(small, partial(tables.done, folder=tmp_path))
+    found = tables.run(small, partial(outcomes.read, folder=tmp_path))
     assert [row[1:] for row in results.table(found)[1:]] == [[""], [""], [""]]
     assert results._claim_rows(found)[1] == ["it is better", ""]
     assert str(cell()) == "" and str(cell(90.0)) == "90.00"
@@ -109,7 +110,7 @@ BAD = [
 def test_a_table_that_would_not_be_fair_or_cannot_run_is_refused(spoil, words, small, tmp_path):
     spoil(small)
     with pytest.raises(ValueError, match=words):
-        tables.run(small, partial(tables.done, folder=tmp_path))
+        tables.run(small, partial(outcomes.read, folder=tmp_path))
 
 
 def test_the_table_of_fashion_mnist_is_whole():

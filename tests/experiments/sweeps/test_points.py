@@ -42,8 +42,8 @@ def test_random_draws_lie_in_their_bounds_and_are_the_same_at_each_call():
 
 
 def test_a_run_is_named_by_its_config_alone():
-    one, other = jobs(DIGITS, {"product": {"seed": [0, 1]}})
-    again = jobs(DIGITS, {"zip": {"density": ["0.1"], "seed": [0]}})[0]
+    one, other = jobs(DIGITS, points({"product": {"seed": [0, 1]}}))
+    again = jobs(DIGITS, points({"zip": {"density": ["0.1"], "seed": [0]}}))[0]
     assert one.name == again.name != other.name
     assert one.config["seed"] == 0 and other.config["seed"] == 1
     assert resolved(DIGITS, {"argument": "powerprop", "method.alpha": 3})["method"]["alpha"] == 3
@@ -77,4 +77,4 @@ BAD = [
 @pytest.mark.parametrize(("sweep", "words"), BAD)
 def test_a_sweep_that_no_config_has_is_refused(sweep, words):
     with pytest.raises(ValueError, match=words):
-        jobs(DIGITS, sweep)
+        jobs(DIGITS, points(sweep))

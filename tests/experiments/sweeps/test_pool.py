@@ -10,7 +10,7 @@ import time
 import pytest
 
 from experiments.sweeps import pool
-from experiments.sweeps.points import Job, jobs
+from experiments.sweeps.points import Job, jobs, points
 
 DIGITS = "configs/digits.py"
 
@@ -30,7 +30,7 @@ def test_failed_and_diverged_runs_are_recorded_and_stop_no_other(tmp_path):
         "fails": {"density": "0.0001"},
         "diverges": {"optimizer.learning_rate": 1e30, "argument": "magnitude,plan=static"},
     }
-    family = jobs(DIGITS, {**short(), "named": named})
+    family = jobs(DIGITS, points({**short(), "named": named}))
     seen = []
     outcomes = pool.run(family, tmp_path, 2, seen.append)
     good, fails, diverges = (outcomes[job.name] for job in family)
@@ -44,7 +44,9 @@ def test_failed_and_diverged_runs_are_recorded_and_stop_no_other(tmp_path):
 
 
 def test_a_run_whose_process_is_killed_is_tried_again_and_ends(tmp_path):
-    family = jobs(DIGITS, {"product": {"steps": [1000], "save_every": [50], "seed": [0, 1]}})
+    family = jobs(
+        DIGITS, points({"product": {"steps": [1000], "save_every": [50], "seed": [0, 1]}})
+    )
     outcomes: dict[str, pool.Outcome] = {}
     thread = threading.Thread(target=lambda: outcomes.update(pool.run(family, tmp_path, 2)))
     thread.start()

@@ -1,0 +1,1 @@
+"""Families of runs as data, for `python -m experiments.sweep`."""

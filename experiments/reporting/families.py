@@ -1,0 +1,132 @@
+"""A family of runs as text, Markdown and JSON: accuracies over the seeds, and how the masks moved."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.reporting.results import provenance, rows_in_markdown
+from sparsity.train import log
+
+HEAD = (
+    "point",
+    "accuracy %",
+    "swapped",
+    "late",
+    "overlap",
+    "entropy",
+    "maximum",
+)
+
+
+class Moves(NamedTuple):
+    """How a run's masks moved.
+
+    swapped: blocks pruned or revived beyond what the change of the count asks for, as a share of the
+             blocks kept, summed over the updates. late: the same over the last quarter of the updates.
+    overlap: of each new mask with the one before, the mean over the updates.
+    entropy, maximum: of the attention at the last update, the mean over layers; NaN without attention.
+    """
+
+    swapped: float
+    late: float
+    overlap: float
+    entropy: float
+    maximum: float
+
+
+class Row(NamedTuple):
+    """A point of the family: its runs' accuracies in percent by seed, causes of failure, and moves."""
+
+    name: str
+    point: Mapping[str, Any]
+    accuracies: Mapping[int, float]
+    causes: tuple[str, ...]
+    moves: tuple[Moves, ...]
+
+
+def moves(metrics: Path) -> Moves:
+    """Those of a run's metrics."""
+    ticks = [r["groups"] for r in log.read(metrics) if r["event"] == "tick" and r["groups"]]
+    swaps = [_mean(map(_swaps, groups.values())) for groups in ticks]
+    overlaps = [_mean(g["overlap"] for g in groups.values()) for groups in ticks]
+    last = list(ticks[-1].values()) if ticks else []
+    quarter = swaps[3 * len(swaps) // 4 :]
+    return Moves(
+        sum(swaps),
+        sum(quarter),
+        _mean(overlaps),
+        _mean(g.get("entropy", math.nan) for g in last),
+        _mean(g.get("maximum", math.nan) for g in last),
+    )
+
+
+def _swaps(group: Mapping[str, float]) -> float:
+    """Blocks that changed places: of those pruned and revived, the lesser number."""
+    return 2 * min(group["pruned"], group["revived"]) / max(1, group["alive"])
+
+
+def _mean(values: Any) -> float:
+    found = list(values)
+    return statistics.fmean(found) if found else math.nan
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    """Rows of texts, with a head."""
+    return [list(HEAD), *(_cells(row) for row in rows)]
+
+
+def _cells(row: Row) -> list[str]:
+    found = list(row.accuracies.values())
+    accuracy = f"{statistics.mean(found):.2f}" if found else ""
+    accuracy += f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+    if row.causes:
+        accuracy += f" ({len(row.causes)} {row.causes[0].split(':')[0]})"
+    numbers = [_mean(of) for of in zip(*row.moves, strict=True)] or [math.nan] * len(Moves._fields)
+    return [called(row), accuracy.strip(), *("" if math.isnan(n) else f"{n:.3g}" for n in numbers)]
+
+
+def called(row: Row) -> str:
+    """A row's name, or what its point sets."""
+    if row.name:
+        return row.name
+    return ", ".join(f"{k.split('.')[-1]} {v}" for k, v in row.point.items()) or "as it is"
+
+
+def text(rows: Sequence[Row]) -> str:
+    """The table for a terminal."""
+    found = table(rows)
+    widths = [max(map(len, column)) for column in zip(*found, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in found]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown(title: str, rows: Sequence[Row], how: Mapping[str, Any]) -> str:
+    """The table, what its columns are, and how it was made."""
+    columns = (
+        "Accuracy on a validation split cut from the training set, mean ± standard deviation over the seeds. "
+        "swapped: blocks that changed places with others, per block kept, summed over all updates of the masks; "
+        "late: the same over the last quarter of the updates; overlap: of each mask with the one before, mean; "
+        "entropy (relative to equal numbers) and maximum: of the attention at the last update, mean over layers."
+    )
+    fixed = ", ".join(f"{field} {value}" for field, value in how["set"].items())
+    seeds = ", ".join(map(str, how["seeds"]))
+    made = f"{provenance(how)}; seeds {seeds}; all with {fixed}. {columns}"
+    return "\n\n".join([f"# {title}", made, "\n".join(rows_in_markdown(table(rows)))]) + "\n"
+
+
+def write(stem: Path, title: str, rows: Sequence[Row], how: Mapping[str, Any]) -> list[Path]:
+    """Writes stem.md and .json; returns their paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    data = {"title": title, "how": how, "rows": [_plain(row) for row in rows]}
+    texts = {".md": markdown(title, rows, how), ".json": json.dumps(data, indent=1) + "\n"}
+    paths = [stem.with_name(stem.name + suffix) for suffix in texts]
+    for path, content in zip(paths, texts.values(), strict=True):
+        path.write_text(content, encoding="utf-8")
+    return paths
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {**row._asdict(), "moves": [m._asdict() for m in row.moves]}

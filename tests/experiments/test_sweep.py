@@ -1,0 +1,102 @@
+"""A sweep has one row per point, of its runs over the seeds, and says how the masks moved."""
+
+import json
+from functools import partial
+
+import pytest
+
+from configs.sweeps import attention
+from experiments import sweep
+from experiments.reporting import families
+from experiments.surroundings import surroundings
+from experiments.sweeps import outcomes
+from experiments.sweeps.points import jobs, points
+
+NAMED = {
+    "gradual": {"argument": "magnitude"},
+    "diverges": {"argument": "magnitude", "optimizer.learning_rate": 1e30},
+    "attention": {"argument": "sequential_attention"},
+}
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch, pytestconfig):
+    monkeypatch.chdir(pytestconfig.rootpath)
+
+
+def config(**changes):
+    return {
+        "base": "configs/digits.py",
+        "set": {"steps": 60, "data.validation": 0.2},
+        "seeds": [0, 1],
+        "sweep": {"named": NAMED},
+        **changes,
+    }
+
+
+def test_a_sweep_runs_once_keeps_what_failed_and_is_written_down(tmp_path):
+    rows = sweep.run(config(), partial(outcomes.run, folder=tmp_path / "runs", workers=2))
+    assert [row.name for row in rows] == list(NAMED)
+    gradual, diverges, soft = rows
+    assert set(gradual.accuracies) == set(soft.accuracies) == {0, 1}
+    assert not diverges.accuracies and "Diverged" in diverges.causes[0]
+    # Magnitude has no attention; a softmax's entropy is that of numbers that are nearly equal.
+    assert all(m.entropy != m.entropy for m in gradual.moves)
+    assert all(0.9 < m.entropy <= 1 <= m.maximum for m in soft.moves)
+    for job in jobs("configs/digits.py", [{**config()["set"], **NAMED["gradual"], "seed": 1}]):
+        summary = json.loads((tmp_path / "runs" / job.name / "summary.json").read_text())
+        assert 100 * summary["accuracy"] == gradual.accuracies[1]
+    read = sweep.run(config(), partial(outcomes.read, folder=tmp_path / "runs"))
+    assert [row.accuracies for row in read] == [row.accuracies for row in rows]
+    how = {"command": "x", "surroundings": surroundings(), "set": {}, "seeds": [0, 1]}
+    paths = families.write(tmp_path / "out" / "small", "A title", rows, how)
+    words = paths[0].read_text()
+    assert words.startswith("# A title") and "(2 Diverged)" in words
+    assert len(json.loads(paths[1].read_text())["rows"]) == 3
+
+
+def tick(step, **groups):
+    return {"event": "tick", "step": step, "groups": groups}
+
+
+def test_blocks_that_change_places_are_counted_and_a_changing_count_is_not(tmp_path):
+    group = {"alive": 10, "overlap": 1.0}
+    ticks = [
+        tick(0, a={**group, "pruned": 6, "revived": 0}),  # a ramp that only tightens
+        tick(1, a={**group, "pruned": 3, "revived": 2, "overlap": 0.8}),
+        tick(
+            2, a={**group, "pruned": 1, "revived": 1, "overlap": 0.9, "entropy": 0.5, "maximum": 4}
+        ),
+        tick(3),
+    ]
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in ticks))
+    found = families.moves(file)
+    assert found.swapped == pytest.approx(0.4 + 0.2) and found.late == pytest.approx(0.2)
+    assert found.overlap == pytest.approx(0.9)
+    assert (found.entropy, found.maximum) == (0.5, 4)
+
+
+def test_points_of_a_product_are_named_by_what_they_set():
+    row = families.Row("", {"plan.c": 2.0, "density": "0.1"}, {}, (), ())
+    assert families.called(row) == "c 2.0, density 0.1"
+    assert families.table([row])[1] == ["c 2.0, density 0.1", *[""] * 6]
+
+
+BAD = [
+    ({"set": {"stpes": 3}}, "did you mean 'steps'"),
+    ({"sweep": {"named": {"a": {}, "b": {}}}}, "yields one run twice"),
+    ({"seeds": [0, 0]}, "yields one run twice"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), BAD)
+def test_a_sweep_that_cannot_run_is_refused(change, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        sweep.run(config(**change), partial(outcomes.read, folder=tmp_path))
+
+
+def test_the_sweep_of_the_attention_is_whole():
+    whole = json.loads(attention.get_config().to_json())
+    family = [{**whole["set"], **point} for point in points(whole["sweep"])]
+    assert len(jobs(whole["base"], family)) == len(attention.POINTS)
