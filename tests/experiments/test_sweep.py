@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from configs.sweeps import attention
+from configs.sweeps import attention, combinations
 from experiments import sweep
 from experiments.reporting import families
 from experiments.surroundings import surroundings
@@ -96,7 +96,8 @@ def test_a_sweep_that_cannot_run_is_refused(change, words, tmp_path):
         sweep.run(config(**change), partial(outcomes.read, folder=tmp_path))
 
 
-def test_the_sweep_of_the_attention_is_whole():
-    whole = json.loads(attention.get_config().to_json())
+@pytest.mark.parametrize("file", [attention, combinations])
+def test_the_sweeps_that_come_with_the_project_can_run(file):
+    whole = json.loads(file.get_config().to_json())
     family = [{**whole["set"], **point} for point in points(whole["sweep"])]
-    assert len(jobs(whole["base"], family)) == len(attention.POINTS)
+    assert len(jobs(whole["base"], family)) == len(whole["sweep"]["named"])
