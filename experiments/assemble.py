@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import sparsity.methods
-from configs.base import PLAN_NAMES
 from configs.fields import check
 from experiments import refusals
 from experiments.placement import Placement, placement
+from experiments.planned import plan_of, tuples
 from sparsity import models
 from sparsity.contract import Context, Method, State, chain
 from sparsity.data.augment import crop_and_flip
@@ -24,10 +24,10 @@ from sparsity.data.datasets import Dataset, load_splits
 from sparsity.data.order import epoch_order
 from sparsity.data.resident import Resident, batch
 from sparsity.families import penalised, proximal_step
-from sparsity.named import call, choose, function_of
+from sparsity.named import call, function_of
 from sparsity.penalties import Q
 from sparsity.penalties import named as named_penalty
-from sparsity.plan.phases import Plan, parse
+from sparsity.plan.phases import Plan
 from sparsity.surgery import export
 from sparsity.target import Target
 from sparsity.train.forward import Model, linen
@@ -88,12 +88,7 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
         raise ValueError(
             f"a batch of {config['batch']} is larger than the training set of {len(sets.train.labels)}"
         )
-    plan = parse(
-        _plan(config["plan"]),
-        steps=config["steps"],
-        steps_per_epoch=per_epoch,
-        sparse=density < 1,
-    )
+    plan = plan_of(config, per_epoch)
     shared = _shared(_frozen({k: v for k, v in config.items() if k not in _OWN}), place)
     layers = blocks(
         shared.shapes,
@@ -228,25 +223,9 @@ def _rule(fields: Any) -> Rule:
         raise ValueError(
             f"a rule of blocks is a mapping with {', '.join(Rule._fields)}, not {fields!r}"
         )
-    settings = _tuples(fields)
+    settings = tuples(fields)
     refusals.refuse_rule(settings)
     return call("a rule of blocks", Rule, settings=settings)
-
-
-def _plan(section: Mapping[str, Any]) -> Plan:
-    name = section["name"]
-    make = choose("plan", name, PLAN_NAMES)
-    settings = {k: v for k, v in section.items() if v is not None and k != "name"}
-    if name == "phases" and type(settings.get("phases")) not in (list, tuple):
-        raise ValueError(f"plan.phases is a list of mappings, not {section.get('phases')!r}")
-    return call(f"the plan {name!r}", make, settings=_tuples(settings))
-
-
-def _tuples(value: Any) -> Any:
-    """Plain data with tuples for its lists, as JSON has taken them: they are hashed further on."""
-    if isinstance(value, Mapping):
-        return {key: _tuples(entry) for key, entry in value.items()}
-    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
 
 
 def _frozen(section: Any) -> str:

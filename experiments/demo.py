@@ -6,7 +6,6 @@ No method is tuned here: all share one learning rate, one batch and one number o
 skips the runs that are done and goes on with those that are not.
 """
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from configs import digits
 from experiments import command
 from experiments.assemble import assemble
 from experiments.launch import Session, launch
-from experiments.reporting import page
+from experiments.reporting import page, rows
 from sparsity.train.loop import Diverged
 
 
@@ -71,53 +70,9 @@ def config_of(cell: Cell, steps: int) -> dict[str, Any]:
     return config.to_dict()
 
 
-def rows(results: Mapping[Cell, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The table: one row per method and sparsity, means and standard deviations over the seeds."""
-    groups: dict[tuple[Entry, str], list[Mapping[str, Any]]] = {}
-    for cell, summary in results.items():
-        groups.setdefault((cell.entry, cell.density), []).append(summary)
-    return [_row(entry.label, found) for (entry, _), found in groups.items()]
-
-
-def _row(label: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    accuracies = [100 * summary["accuracy"] for summary in found]
-    one = found[0]
-    return {
-        "method": label,
-        "asked": one["asked_sparsity"],
-        "achieved": one["achieved_sparsity"],
-        "accuracy": statistics.mean(accuracies),
-        "sd": statistics.stdev(accuracies) if len(found) > 1 else None,
-        "seeds": len(found),
-        "parameters": round(statistics.mean(s["parameters_live"] for s in found)),
-        "macs": round(statistics.mean(s["macs_live"] for s in found)),
-    }
-
-
-def text(table: Sequence[Mapping[str, Any]]) -> str:
-    """The table for a terminal."""
-    head = ("method", "asked", "achieved", "accuracy %", "seeds", "parameters", "MACs")
-    lines = [head] + [
-        (
-            row["method"],
-            f"{100 * row['asked']:g}%",
-            f"{100 * row['achieved']:.2f}%",
-            f"{row['accuracy']:.2f}" + (f" ± {row['sd']:.2f}" if row["sd"] is not None else ""),
-            str(row["seeds"]),
-            f"{row['parameters']:,}",
-            f"{row['macs']:,}",
-        )
-        for row in table
-    ]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    cells = [
-        [
-            c.ljust(w) if i == 0 else c.rjust(w)
-            for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in lines
-    ]
-    return "\n".join("  ".join(line) for line in cells)
+def table(results: Mapping[Cell, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per method and sparsity, means and standard deviations over the seeds."""
+    return rows.rows((cell.entry.label, cell.density, found) for cell, found in results.items())
 
 
 def run(folder: Path, steps: int) -> dict[Cell, dict[str, Any]]:
@@ -181,13 +136,13 @@ def main(argv: list[str]) -> None:
     folder = Path(str(WORKDIR.value))
     done = {cell for cell in grid() if (folder / cell.folder / "summary.json").exists()}
     results = run(folder, STEPS.value)
-    table = rows(results)
-    print(text(table))
+    found = table(results)
+    print(rows.text(found))
     trained = [cell for cell in results if cell not in done]
     if trained:
         print(f"\n{compiled(trained, STEPS.value)}")
     written = folder / "report.html"
-    page.write(written, entries(results, folder), table, facts(results, time.time() - started))
+    page.write(written, entries(results, folder), found, facts(results, time.time() - started))
     print(f"\n{written}: the table and the pictures; {time.time() - started:.0f} s")
 
 

@@ -7,9 +7,8 @@ import jax
 
 from experiments.assemble import Experiment, assemble, feed
 from experiments.launch import run_of
-from experiments.reporting import terminal
+from experiments.reporting.chart import chart
 from experiments.surroundings import surroundings
-from sparsity.plan.phases import Plan, share_at, starts
 from sparsity.target import Target, context_of, final_context
 from sparsity.train.loop import compilations
 from sparsity.train.step import Span
@@ -17,15 +16,12 @@ from sparsity.units import costs
 from sparsity.units.blocks import table
 from sparsity.units.partition import leaves
 
-WIDTH, HEIGHT = 64, 6
-SIGNS = {"dense": "·", "sparsify": "/", "sparse": "=", "finetune": "#"}
-
 
 def described(config: Mapping[str, Any]) -> str:
     """The dry run's text. Raises ValueError for a config that cannot run."""
     experiment = assemble(config)
     parts = {
-        "plan": _chart(experiment.plan, 1 - float(_density(experiment.target))),
+        "plan": chart(experiment.plan, 1 - float(_density(experiment.target))),
         "layers": table(experiment.layers),
         "costs of one example": _costs(experiment),
         "memory": _memory(experiment),
@@ -39,30 +35,6 @@ def _density(target: Target) -> float:
     units = sum(group.size for group in target.partition.values())
     kept = sum(float(target.densities[name]) * g.size for name, g in target.partition.items())
     return kept / units if units else 1.0
-
-
-def _chart(plan: Plan, sparsity: float) -> str:
-    """Sparsity over the steps, with the phases under it."""
-    total, edges = starts(plan)[-1], starts(plan)
-    width = min(WIDTH, total)
-    steps = [total * i // width for i in range(width)]
-    shares = [float(share_at(plan, step)) for step in steps]
-    kinds = [next(p.kind for p, end in zip(plan, edges[1:], strict=True) if s < end) for s in steps]
-    names = [f"{100 * sparsity:.4g}%", *[""] * (HEIGHT - 2), "0%"]
-    lines = [
-        f"{name:>7} │{row}"
-        for name, row in zip(names, terminal.area(shares, HEIGHT, 1.0), strict=True)
-    ]
-    legend = ", ".join(f"{SIGNS[kind]} {kind}" for kind in dict.fromkeys(p.kind for p in plan))
-    phases = [f"{p.kind} {p.length}" for p in plan]
-    shown = phases if len(phases) <= 8 else [*phases[:4], f"({len(phases) - 7} more)", *phases[-3:]]
-    return "\n".join(
-        [
-            *lines,
-            f"{'':>7} └{''.join(SIGNS[kind] for kind in kinds)}",
-            f"{'':>9}{legend}; {total:,} steps: {' + '.join(shown)}",
-        ]
-    )
 
 
 def _costs(experiment: Experiment) -> str:

@@ -28,7 +28,7 @@ from sparsity.train import checkpoint
 from sparsity.train.log import Lines
 from sparsity.train.loop import Diverged, Every, Place, Record, Run, fit
 from sparsity.train.state import TrainState, trained
-from sparsity.units.blocks import table
+from sparsity.units.blocks import cells, table
 from sparsity.units.partition import leaves
 
 
@@ -68,6 +68,7 @@ def launch(
         if (found := _finished(config, here, session)) is not None:
             return found
         write(here.config, config)
+        write(here.resolved, _resolved(experiment))
         session.say(table(experiment.layers))
         with _status(here, session):
             return _run(experiment, here, session)
@@ -87,6 +88,12 @@ def _finished(config: Mapping[str, Any], here: Workdir, session: Session) -> dic
             f"change the config and take another directory; or delete {here.status} to try once more"
         )
     return None
+
+
+def _resolved(experiment: Experiment) -> dict[str, Any]:
+    """What the config came to, for those who look at the run later."""
+    per_epoch = len(experiment.sets.train.labels) // experiment.config["batch"]
+    return {"steps_per_epoch": per_epoch, "layers": cells(experiment.layers)}
 
 
 @contextlib.contextmanager

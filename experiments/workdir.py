@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import platform
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from sparsity.train.sums import sync
 SHOWN = 12  # differences of two configs that are listed
 # A process asks the system only about others: its own second claim is refused by this.
 _claimed: set[Path] = set()
+_FLOCK = "hhqqi"  # the system's struct flock: type, whence, start, length, process
 
 
 class Workdir(NamedTuple):
@@ -25,6 +27,11 @@ class Workdir(NamedTuple):
     def config(self) -> Path:
         """The resolved config."""
         return self.path / "config.json"
+
+    @property
+    def resolved(self) -> Path:
+        """What the config came to: the steps of an epoch, and the table of layers."""
+        return self.path / "resolved.json"
 
     @property
     def status(self) -> Path:
@@ -88,11 +95,13 @@ def claimed(workdir: Workdir) -> Iterator[None]:
 
 
 def in_use(workdir: Workdir) -> bool:
-    """Whether a run is in the directory now."""
+    """Whether a run is in the directory now; asks without taking the lock, so that it stops no launch."""
     if workdir.path.absolute() in _claimed:
         return True
-    with contextlib.suppress(OSError), (workdir.path / "lock").open("r+") as file:
-        return not _locked(file)
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with contextlib.suppress(OSError), (workdir.path / "lock").open("rb") as file:
+        held = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))
+        return held[0] != fcntl.F_UNLCK
     return False
 
 
@@ -135,15 +144,16 @@ def refuse_other(config: Mapping[str, Any], workdir: Workdir) -> None:
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """A line for each field in which two configs differ, the first of many."""
-    old, new = _flat(there), _flat(asked)
+    old, new = flat(there), flat(asked)
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     lines = [f"{key}: {old.get(key)!r} there, {new.get(key)!r} asked" for key in changed]
     return lines[:SHOWN] + [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The fields of nested data by their path, with dots."""
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
+        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found

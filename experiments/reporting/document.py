@@ -99,6 +99,27 @@ def facts(known: Mapping[str, Any]) -> str:
     return f"<dl>{pairs}</dl>"
 
 
+def cells(rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts under its first row, as wide as it must be; columns of words begin at the left."""
+    wordy = [any(cell[:1].isalpha() for cell in column[1:]) for column in zip(*rows, strict=True)]
+    looks = [' class="word"' if words else "" for words in wordy]
+    head, *body = [
+        [(look, html.escape(cell)) for look, cell in zip(looks, row, strict=True)] for row in rows
+    ]
+    named = "".join(f"<th{look}>{cell}</th>" for look, cell in head)
+    lines = "".join(
+        f"<tr><th>{row[0][1]}</th>{''.join(f'<td{look}>{cell}</td>' for look, cell in row[1:])}</tr>"
+        for row in body
+    )
+    table = f"<table><thead><tr>{named}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
+
+
+def items(texts: Sequence[str]) -> str:
+    """A list of plain texts."""
+    return f'<ul class="note">{"".join(f"<li>{html.escape(text)}</li>" for text in texts)}</ul>'
+
+
 _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
@@ -121,6 +142,7 @@ tbody th{font-weight:400;padding-left:1.4em!important;text-indent:-1.4em;positio
 tbody th,tbody td{border-top:1px solid var(--rule)}
 tr.group th{border-top:0;font-weight:600;padding-left:0!important;text-indent:0;padding-top:1.1rem}
 td.best{font-weight:700}
+th.word,td.word{text-align:left}
 td.none{color:var(--c2)}
 td.none[colspan]{text-align:left}
 .share{color:var(--faint);display:inline-block;min-width:3.4em}

@@ -38,7 +38,7 @@ def _setting(traces: Sequence[Trace]) -> str:
     return (
         f"The network {model.get('name')} on the data set {data.get('name')}, in blocks of "
         f"{block or 'several sizes'}, {config.get('steps', 0):,} steps of {config.get('batch')} examples "
-        f"each, on {_device(status)} with jax {jax}."
+        f"each, on {device(status)} with jax {jax}."
     )
 
 
@@ -62,7 +62,7 @@ def surroundings(traces: Sequence[Trace]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {"device": {}, "versions": {}, "cores": {}}
     for status in (trace.status for trace in traces if trace.status.get("versions")):
         versions = {"python": status.get("python", "?"), **status["versions"]}
-        found["device"][f"{status.get('devices', '?')} x {_device(status)}"] = None
+        found["device"][f"{status.get('devices', '?')} x {device(status)}"] = None
         found["cores"][f"{status.get('cores', '?')}"] = None
         found["versions"][", ".join(f"{k} {v}" for k, v in versions.items())] = None
     seconds = sum(trace.summary.get("seconds", 0.0) for trace in traces)
@@ -75,6 +75,6 @@ def surroundings(traces: Sequence[Trace]) -> dict[str, str]:
     }
 
 
-def _device(status: Mapping[str, Any]) -> str:
-    """Platform and kind; a CPU's are one word twice."""
+def device(status: Mapping[str, Any]) -> str:
+    """Of a run's status, platform and kind; a CPU's are one word twice."""
     return " ".join(dict.fromkeys(str(status.get("device", "an unknown device")).split()))

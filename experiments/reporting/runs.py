@@ -1,6 +1,5 @@
 """What a run has left in its directory, finished or not, as plain values."""
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -9,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.reporting import reading
+from experiments.workdir import Workdir, in_use
 from sparsity.surgery import export
 
 Record = Mapping[str, Any]
@@ -17,7 +18,9 @@ Record = Mapping[str, Any]
 class Trace(NamedTuple):
     """One run: what it is called, and what its directory holds; empty where there is nothing yet.
 
-    broken: lines of the metrics that could not be read (a kill may cut one).
+    broken:   lines of the metrics that could not be read (a kill may cut one).
+    problems: a sentence for each file that is missing or damaged.
+    held:     whether a process is in the directory.
     """
 
     label: str
@@ -25,10 +28,13 @@ class Trace(NamedTuple):
     seed: int
     folder: Path
     config: Record
+    resolved: Record
     status: Record
     summary: Record
     records: tuple[Record, ...]
     broken: int
+    problems: tuple[str, ...]
+    held: bool
 
     @property
     def asked(self) -> float:
@@ -53,11 +59,7 @@ class Curve(NamedTuple):
 
 def read(label: str, density: str, seed: int, folder: Path) -> Trace:
     """The run in `folder`; a folder or file that is missing or damaged reads as empty."""
-    records, broken = _records(folder / "metrics.jsonl")
-    config, status, summary = (
-        _mapping(folder / f"{n}.json") for n in ("config", "status", "summary")
-    )
-    return Trace(label, str(density), seed, folder, config, status, summary, records, broken)
+    return Trace(label, str(density), seed, folder, *reading.files(folder), in_use(Workdir(folder)))
 
 
 def sparsest(traces: Sequence[Trace]) -> list[list[Trace]]:
@@ -70,12 +72,14 @@ def sparsest(traces: Sequence[Trace]) -> list[list[Trace]]:
 
 
 def state(trace: Trace) -> str:
-    """In words: done, not started, running, failed and why."""
+    """In words: done, not started, running, killed, preempted, failed and why."""
     if trace.summary:
         return "done"
     word = trace.status.get("status")
     if not word or word == "done":
-        return "without a summary" if trace.config else "not started"
+        return "without a summary" if trace.config or trace.records else "not started"
+    if word == "running" and not trace.held:
+        return "killed: its status says running, but no process is in its directory"
     cause = trace.status.get("cause")
     return f"{word}: {cause}" if cause else word
 
@@ -88,16 +92,20 @@ def evaluated_on(traces: Sequence[Trace]) -> str:
     return "the validation set" if all(shares) else "the test or the validation set"
 
 
+def reached(trace: Trace) -> int:
+    """The step of the last record."""
+    return max((r["step"] for r in trace.records), default=0)
+
+
 def length(trace: Trace) -> int:
     """Optimiser steps of the whole run."""
-    return int(trace.config.get("steps") or max((r["step"] for r in trace.records), default=0))
+    return int(trace.config.get("steps") or reached(trace))
 
 
 def spans(trace: Trace) -> list[Span]:
     """The phases in order, up to where the run has come."""
     enters = [r for r in trace.records if r["event"] == "tick" and r.get("at") == "enter"]
-    reached = max((r["step"] for r in trace.records), default=0)
-    stops = [*(r["step"] for r in enters[1:]), reached]
+    stops = [*(r["step"] for r in enters[1:]), *[reached(trace)] * bool(enters)]
     return [Span(r["phase"], r["step"], stop) for r, stop in zip(enters, stops, strict=True)]
 
 
@@ -136,7 +144,7 @@ def sparsity(trace: Trace) -> Curve:
             alive = sum(group["alive"] for group in r["groups"].values())
         points.append((r["step"], 0.0 if r["phase"] == "dense" or not total else 1 - alive / total))
     if points:
-        points.append((max(r["step"] for r in trace.records), points[-1][1]))
+        points.append((reached(trace), points[-1][1]))
     return _curve(points)
 
 
@@ -146,11 +154,15 @@ def masks(trace: Trace) -> dict[str, np.ndarray]:
     Empty while the run has no exported model, or one that cannot be read.
     """
     try:
-        found = export.read(trace.folder)[1]
-    except (OSError, ValueError, KeyError):
+        return matrices(export.read(trace.folder)[1])
+    except (OSError, ValueError, KeyError, RecursionError):
         return {}
-    matrices = {name: np.atleast_2d(np.asarray(mask)) for name, mask in found.items()}
-    return {name: m.reshape(-1, *m.shape[-2:])[0] for name, m in matrices.items()}
+
+
+def matrices(masks: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Masks of any number of axes as matrices; ValueError for an empty one."""
+    found = {name: np.atleast_2d(np.asarray(mask)) for name, mask in masks.items()}
+    return {name: m.reshape(-1, *m.shape[-2:])[0] for name, m in found.items()}
 
 
 def mean(curves: Sequence[Curve]) -> Curve:
@@ -186,22 +198,3 @@ def _units(tick: Record) -> int:
 def _curve(points: Iterable[tuple[int, Any]]) -> Curve:
     kept = [(step, float(value)) for step, value in points if value is not None]
     return Curve(tuple(step for step, _ in kept), tuple(value for _, value in kept))
-
-
-def _records(path: Path) -> tuple[tuple[Record, ...], int]:
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
-    parsed = [_parsed(line) for line in lines if line.strip()]
-    good = tuple(r for r in parsed if {"event", "step"} <= r.keys())
-    return good, len(parsed) - len(good)
-
-
-def _mapping(path: Path) -> Record:
-    return _parsed(path.read_text("utf-8", errors="replace")) if path.is_file() else {}
-
-
-def _parsed(text: str) -> Record:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -203,13 +203,18 @@ def _reading(
 
 def table(layers: Sequence[Layer]) -> str:
     """The resolved table as text: what each leaf is, how it is cut, what is asked and reachable."""
-    head = ("path", "shape", "reads as", "block", "grid", "asked", "reachable")
-    rows = [head, *(_row(layer) for layer in layers)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    rows = cells(layers)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     return "\n".join(lines)
+
+
+def cells(layers: Sequence[Layer]) -> list[tuple[str, ...]]:
+    """The same table as texts, a row per leaf under one of names."""
+    head = ("path", "shape", "reads as", "block", "grid", "asked", "reachable")
+    return [head, *(_row(layer) for layer in layers)]
 
 
 def _row(layer: Layer) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from experiments import demo
-from experiments.reporting import page
+from experiments.reporting import page, rows
 
 STEPS = 40
 
@@ -48,12 +48,12 @@ def test_rows_are_means_and_standard_deviations_over_the_seeds():
         demo.Cell(one, "0.1", 2): summary(0.94, 1004, 2002),
         demo.Cell(other, "0.1", 0): summary(0.5, 12345, 2),
     }
-    first, second = demo.rows(results)
+    first, second = demo.table(results)
     assert (first["method"], first["seeds"]) == (one.label, 3)
     assert first["accuracy"] == pytest.approx(92.0) and first["sd"] == pytest.approx(2.0)
     assert (first["parameters"], first["macs"]) == (1002, 2001)
     assert (second["seeds"], second["sd"]) == (1, None)
-    lines = demo.text([first, second]).splitlines()
+    lines = rows.text([first, second]).splitlines()
     assert lines[1].split("  ")[0] == one.label
     assert lines[1].split()[-8:] == ["90%", "90.09%", "92.00", "±", "2.00", "3", "1,002", "2,001"]
     assert lines[2].split()[-6:] == ["90%", "90.09%", "50.00", "1", "12,345", "2"]
@@ -72,7 +72,7 @@ def test_runs_that_are_done_are_skipped_and_unfinished_ones_are_run_again(small,
     first = demo.run(tmp_path, STEPS)
     assert list(first) == demo.grid() and len(first) == 4
     assert "skipped" not in capsys.readouterr().out
-    table = demo.rows(first)
+    table = demo.table(first)
     assert [(row["method"], row["seeds"]) for row in table] == [
         ("dense", 2),
         ("random, from the start", 2),
