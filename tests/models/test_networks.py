@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from sparsity.models import build
+from sparsity.models.cnn import halved
 
 # One block a stage: it is the contract that is tested.
 SMALL = {
@@ -137,3 +139,15 @@ def test_attention_kernels_keep_their_heads():
     params = initialised("vit")[1]["params"]["layer2"]
     assert params["query"]["kernel"].shape == (16, 3, 4)
     assert params["out"]["kernel"].shape == (3, 4, 16)
+
+
+@pytest.mark.parametrize("side", [6, 7])
+def test_halving_an_image_is_max_pooling_in_value_and_gradient(side):
+    images = jax.random.normal(jax.random.key(0), (2, side, side, 3))  # no two entries are equal
+    pooled = lambda x: nn.max_pool(x, (2, 2), (2, 2))
+    weight = jax.random.normal(jax.random.key(1), pooled(images).shape)
+    np.testing.assert_array_equal(halved(images), pooled(images))
+    ours, theirs = (
+        jax.grad(lambda x, f=f: jnp.sum(weight * f(x)))(images) for f in (halved, pooled)
+    )
+    np.testing.assert_array_equal(ours, theirs)
