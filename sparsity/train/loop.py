@@ -71,8 +71,10 @@ class Force(NamedTuple):
     span: Span
 
 
-# What may be due before a step, in this order; a plan's ticks stand between the last two.
+# What may be due before a step. The plan's ticks stand behind SAVE and before CONCLUDE, each behind its
+# RESTART and before its SETTLE: every act takes the state once, so that between two acts it can be saved.
 LOG, EVALUATE, SAVE, CONCLUDE = "log", "evaluate", "save", "conclude"
+RESTART, SETTLE = "restart", "settle"
 
 
 def fit(run: Run, state: TrainState, acts: int = 0) -> TrainState:
@@ -86,7 +88,7 @@ def fit(run: Run, state: TrainState, acts: int = 0) -> TrainState:
         ticks[tick.step].append(tick)
     force = _resumed(run, step)
     while True:
-        due = [*_due(run.every, step, total, ticks[step])]
+        due = [*_due(run, step, total, ticks[step])]
         for place, act in enumerate(due):
             if isinstance(act, Tick):
                 force = _force(run, act)
@@ -111,7 +113,7 @@ def compilations(run: Run) -> list[tuple[Any, ...]]:
         ticks[tick.step].append(tick)
     force = _resumed(run, 0)
     for step in range(total + 1):
-        for act in _due(run.every, step, total, ticks[step]):
+        for act in _due(run, step, total, ticks[step]):
             if isinstance(act, Tick):
                 force = _force(run, act)
             keys |= dict.fromkeys(_keys(run, act, force.phase))
@@ -124,26 +126,31 @@ def _keys(run: Run, act: Any, phase: Phase) -> Iterator[tuple[Any, ...]]:
     kind = str(phase.kind)
     if act in (EVALUATE, CONCLUDE):
         yield "evaluate", kind
-    if isinstance(act, Tick) and act.event == "enter" and phase.reset == "restarted":
+    if act == RESTART:
         yield ("restart",)
     if isinstance(act, Tick) and act.select:
         if run.programs.method.needs.batches:
             yield "signals", kind
         yield "tick", kind, phase.reset == "zeroed", phase.dead
-        if run.settle:
-            yield "settle", kind
+    if act == SETTLE:
+        yield "settle", kind
 
 
-def _due(every: Every, step: int, total: int, ticks: list[Tick]) -> Iterator[Any]:
+def _due(run: Run, step: int, total: int, ticks: list[Tick]) -> Iterator[Any]:
     """The acts before a step, in order: a function of the step alone."""
-    between = 0 < step < total
+    between, every = 0 < step < total, run.every
     if step and (step == total or _falls(step, every.log)):
         yield LOG
     if between and _falls(step, every.evaluate):
         yield EVALUATE
     if between and _falls(step, every.save):
         yield SAVE
-    yield from ticks
+    for tick in ticks:
+        if tick.event == "enter" and run.plan[tick.index].reset == "restarted":
+            yield RESTART
+        yield tick
+        if tick.select and run.settle:
+            yield SETTLE
     if step == total:
         yield CONCLUDE
 
@@ -157,6 +164,11 @@ def _act(run: Run, state: TrainState, act: Any, after: Place, force: Force) -> T
         return _tick(run, state, act, force)
     if act == LOG:
         return _log(run, state, after.step, force)
+    if act == RESTART:
+        return run.programs.restart(state)
+    if act == SETTLE:
+        source = run.source(_looked_at(run, after.step))
+        return run.programs.settle(state, source, force.context, batches=run.settle)
     if act == SAVE:
         run.save(after, state)
     else:
@@ -166,8 +178,6 @@ def _act(run: Run, state: TrainState, act: Any, after: Place, force: Force) -> T
 
 
 def _tick(run: Run, state: TrainState, tick: Tick, force: Force) -> TrainState:
-    if tick.event == "enter" and force.phase.reset == "restarted":
-        state = run.programs.restart(state)
     report: Any = {}
     if tick.select:
         state, report = _choose(run, state, tick, force.context, force.phase)
@@ -185,8 +195,7 @@ def _choose(
     run: Run, state: TrainState, tick: Tick, context: Context, phase: Phase
 ) -> tuple[TrainState, Any]:
     """New masks, and per group what changed."""
-    # The last tick of a plan lies behind its last batch: it looks at the one before.
-    source = run.source(min(tick.step, starts(run.plan)[-1] - 1))
+    source = run.source(_looked_at(run, tick.step))
     signals = Signals()
     if run.programs.method.needs.batches:
         signals = run.programs.signals(state, source, context)
@@ -195,10 +204,13 @@ def _choose(
     )
     report = jax.device_get(report)
     _refuse_nonfinite(report["finite"], tick.step)
-    if run.settle:
-        state = run.programs.settle(state, source, context, batches=run.settle)
     soft = report["multipliers"]
     return state, {name: {**now, **soft.get(name, {})} for name, now in report["masks"].items()}
+
+
+def _looked_at(run: Run, step: int) -> int:
+    """The step whose batch is looked at before `step`; behind the plan's last there is only the last."""
+    return min(step, starts(run.plan)[-1] - 1)
 
 
 def _resumed(run: Run, step: int) -> Force:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.launch import Session, launch
+from sparsity.train import checkpoint
+from sparsity.train.sums import seal
 
 MAGNITUDE, ONE_SHOT = "magnitude,plan=gradual", "magnitude,plan=one_shot"
 ACDC, PHASES = "magnitude,plan=acdc", "magnitude,plan=phases"
@@ -302,3 +304,15 @@ def test_a_directory_that_cannot_be_made_says_why(config_of, tmp_path):
         OSError, match="Not a directory; the run's directory must be one that can be"
     ):
         launch(config_of(), tmp_path / "file" / "run", Session(say=lambda text: None))
+
+
+def test_a_checkpoint_of_a_later_format_is_refused_and_kept(config_of, tmp_path):
+    config = config_of(save_every=20)
+    launch(config, tmp_path, Session(say=lambda text: None))
+    (tmp_path / "summary.json").unlink()
+    saved = tmp_path / "checkpoints" / "20"
+    seal(saved, checkpoint.FORMAT + 1)
+    before = {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="is of format 2 and this version reads format 1: take a"):
+        launch(config, tmp_path, Session(say=lambda text: None))
+    assert {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()} == before

@@ -131,6 +131,10 @@ def test_another_density_does_not_compile_again():
     assert run.programs.compilations == before
 
 
+# Tests that share a setting share its programs, so that each of them is to ask for the same ones.
+OFTEN = Every(log=10, evaluate=15, save=7)
+
+
 @functools.cache
 def whole_run(name):
     """(end, records, {place: (the state there, records before it)}) of a run that is never stopped."""
@@ -141,14 +145,13 @@ def whole_run(name):
     def watch(place, state):
         kept[place] = jax.device_get(state), len(records)
 
-    every = Every(log=10, evaluate=15, save=7)
-    return fit(run._replace(every=every, watch=watch), fresh(run)), list(records), kept
+    return fit(run._replace(every=OFTEN, watch=watch), fresh(run)), list(records), kept
 
 
 @pytest.mark.parametrize("name", ["acdc", "sequential_attention", "fisher"])
 def test_a_run_resumed_at_any_place_ends_with_the_same_bits_and_records(name):
     run, _, records = _cached_setting(name)
-    run = run._replace(every=Every(log=10, evaluate=15, save=7))
+    run = run._replace(every=OFTEN)
     first, whole, kept = whole_run(name)
     several = [place for place in kept if place.acts] + [Place(18), Place(37), Place(59)]
     assert {place.acts for place in several} >= {0, 1, 2, 3}
@@ -162,18 +165,14 @@ def test_a_run_resumed_at_any_place_ends_with_the_same_bits_and_records(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_compilations_to_come_are_those_that_come(name):
-    # Programs of its own: those that are shared have compiled for other tests too.
-    run, _, _ = _setting(name)
+    run, _, _ = _cached_setting(name)
+    run = run._replace(every=OFTEN)
     fit(run, fresh(run))
     assert set(compilations(run)) == set(run.programs.compilations)
 
 
 @functools.cache
 def _cached_setting(name):
-    return _setting(name)
-
-
-def _setting(name):
     make, plan, options = CASES[name]
     return setting(make, plan, "1" if name == "dense" else "0.25", **options)
 
