@@ -215,7 +215,11 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
     with contextlib.ExitStack() as stack:
         stack.callback(ledger.lines.close)
         progress = Progress(experiment.plan, start) if session.progress else None
-        events = Events(here.events, start, _records(here, start)) if session.events else None
+        events = (
+            Events(here.events, start, _records(here, start, session.say))
+            if session.events
+            else None
+        )
         profile = _Profile(here, session.profile)
         for shown in (progress, events, profile):
             if shown:
@@ -263,9 +267,13 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
         return summary
 
 
-def _records(here: Workdir, step: int) -> list[Record]:
-    """What the metrics hold of a step."""
-    return [record for record in log.read(here.metrics) if record["step"] == step]
+def _records(here: Workdir, step: int, say: Callable[[str], None]) -> list[Record]:
+    """What the metrics hold of a step; nothing, and it is said, where they are damaged."""
+    try:
+        return [record for record in log.read(here.metrics) if record["step"] == step]
+    except ValueError as error:
+        say(str(error))
+        return []
 
 
 # More acts than are due before any step: all of them are done.
