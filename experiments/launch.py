@@ -20,12 +20,11 @@ from experiments.preemption import Preempted, Stop
 from experiments.progress import Pace, Progress
 from experiments.surroundings import moved, surroundings
 from experiments.tensorboard import Events
-from experiments.workdir import Workdir, claimed, differences, read, refuse_other, write
+from experiments.workdir import Workdir, claimed, differences, in_use, read, refuse_other, write
 from sparsity.contract import Context
 from sparsity.surgery import export
 from sparsity.target import final_context
-from sparsity.train import checkpoint
-from sparsity.train.log import Lines
+from sparsity.train import checkpoint, log
 from sparsity.train.loop import Diverged, Every, Place, Record, Run, fit
 from sparsity.train.state import TrainState, trained
 from sparsity.units.blocks import cells, table
@@ -78,6 +77,7 @@ def _finished(config: Mapping[str, Any], here: Workdir, session: Session) -> dic
     """The summary of a run that is done; None where it is not."""
     if here.summary.exists():
         refuse_other(config, here)
+        _end_status(here)
         session.say(f"{here.path}: done before, nothing to do")
         return read(here.summary)
     if here.status.exists() and read(here.status).get("status") == "diverged":
@@ -94,6 +94,13 @@ def _resolved(experiment: Experiment) -> dict[str, Any]:
     """What the config came to, for those who look at the run later."""
     per_epoch = len(experiment.sets.train.labels) // experiment.config["batch"]
     return {"steps_per_epoch": per_epoch, "layers": cells(experiment.layers)}
+
+
+def _end_status(here: Workdir) -> None:
+    """Says "done" of a run that was killed between its summary and its status."""
+    found = read(here.status) if here.status.exists() else {}
+    if found.get("status") == "running" and not in_use(here):
+        write(here.status, {**found, "status": "done", "cause": ""})
 
 
 @contextlib.contextmanager
@@ -137,6 +144,7 @@ class _Ledger:
         """The newest intact checkpoint's state, with the acts that were done there; else the fresh one."""
         here, say = self._here, self._session.say
         state, extra, notes = fresh, {}, []
+        checkpoint.recover(here.checkpoints)
         if checkpoint.latest(here.checkpoints) is not None:
             state, extra, notes = checkpoint.restore(here.checkpoints, fresh)
             _refuse_foreign(extra, self._config, here)
@@ -152,7 +160,7 @@ class _Ledger:
         held = here.metrics.stat().st_size if here.metrics.exists() else 0
         if held < size:
             say(f"{here.metrics} has lost its end: {held} bytes of {size} are there")
-        self.lines = Lines(here.metrics, size)
+        self.lines = log.Lines(here.metrics, size)
         self._began -= extra.get("seconds", 0.0)
         return state, extra.get("acts", 0)
 
@@ -214,7 +222,11 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
     with contextlib.ExitStack() as stack:
         stack.callback(ledger.lines.close)
         progress = Progress(experiment.plan, start) if session.progress else None
-        events = Events(here.events, start) if session.events else None
+        events = (
+            Events(here.events, start, _records(here, start, session.say))
+            if session.events
+            else None
+        )
         profile = _Profile(here, session.profile)
         for shown in (progress, events, profile):
             if shown:
@@ -260,6 +272,15 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
                 ledger.save_now()
             raise
         return summary
+
+
+def _records(here: Workdir, step: int, say: Callable[[str], None]) -> list[Record]:
+    """What the metrics hold of a step; nothing, and it is said, where they are damaged."""
+    try:
+        return [record for record in log.read(here.metrics) if record["step"] == step]
+    except ValueError as error:
+        say(str(error))
+        return []
 
 
 # More acts than are due before any step: all of them are done.
@@ -332,11 +353,15 @@ def _export(
     )
 
 
+# What a launch saves beside a state.
+EXTRA = {"acts": int, "metrics": int, "seconds": float, "config": dict, "surroundings": dict}
+
+
 def _refuse_foreign(extra: Mapping[str, Any], config: Mapping[str, Any], here: Workdir) -> None:
-    lacking = {"acts", "metrics", "seconds", "config", "surroundings"} - extra.keys()
+    lacking = [name for name, kind in EXTRA.items() if not isinstance(extra.get(name), kind)]
     if lacking:
         raise ValueError(
-            f"the checkpoint in {here.checkpoints} was not saved by a launch: it lacks {min(lacking)}"
+            f"the checkpoint in {here.checkpoints} was not saved by a launch: it lacks {lacking[0]}"
         )
     if lines := differences(extra["config"], config):
         listed = "\n  ".join(lines)

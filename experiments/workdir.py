@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparsity.train.sums import sync
+from sparsity.train.disk import make, naming, sync
 
 SHOWN = 12  # differences of two configs that are listed
 # A process asks the system only about others: its own second claim is refused by this.
@@ -70,10 +70,10 @@ def claimed(workdir: Workdir) -> Iterator[None]:
 
     Raises OSError where it cannot be made or written, and ValueError while another run is in it.
     """
-    path = workdir.path.absolute()
+    path = workdir.path.resolve()
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        file = (path / "lock").open("a+", encoding="utf-8")
+        make(path)
+        file = (path / "lock").open("a+", encoding="utf-8", errors="replace")
     except OSError as error:
         problem = f"{error.strerror}; the run's directory must be one that can be written"
         raise OSError(error.errno, problem, str(workdir.path)) from None
@@ -96,7 +96,7 @@ def claimed(workdir: Workdir) -> Iterator[None]:
 
 def in_use(workdir: Workdir) -> bool:
     """Whether a run is in the directory now; asks without taking the lock, so that it stops no launch."""
-    if workdir.path.absolute() in _claimed:
+    if workdir.path.resolve() in _claimed:
         return True
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     with contextlib.suppress(OSError), (workdir.path / "lock").open("rb") as file:
@@ -114,21 +114,29 @@ def _locked(file: Any) -> bool:
     return True
 
 
-def read(path: Path) -> Any:
-    """The JSON in a file; ValueError where it is damaged."""
+def read(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; ValueError where it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged, it holds no JSON: {error}") from None
+    if not hasattr(found, "keys"):
+        raise ValueError(f"{path} is damaged, it holds no JSON object but a {type(found).__name__}")
+    return found
 
 
 def write(path: Path, value: Any) -> None:
     """JSON into a file, whole or not at all: neither a reader nor a crash finds half of it."""
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    sync(part)
-    part.replace(path)
-    sync(path.parent)
+    try:
+        with naming(path):
+            part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+            sync(part)
+            part.replace(path)
+            sync(path.parent)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def refuse_other(config: Mapping[str, Any], workdir: Workdir) -> None:

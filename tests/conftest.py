@@ -35,3 +35,12 @@ def data_root() -> pathlib.Path:
     problem = f"SPARSITY_DATA is {given!r}, not a folder" if given else "SPARSITY_DATA is not set"
     stop = pytest.fail if IN_CI else pytest.skip
     stop(f"{problem}: no real data to read")
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Says at the end what tests have recorded as "said at the end": what they counted, and not only
+    that it was enough."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "said at the end":
+                terminalreporter.write_line(text)

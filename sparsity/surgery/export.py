@@ -180,7 +180,7 @@ def _text(path: Path) -> dict[str, Any]:
         version = text["format"]
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path} is cut short or not the JSON of a model") from None
     if version != FORMAT:
         raise ValueError(f"{path} is of format {version!r}; this version reads format {FORMAT}")
@@ -198,9 +198,20 @@ def _put(contents: Mapping[Path, bytes]) -> None:
                 os.fsync(file.fileno())
         for path, named in unfinished.items():
             named.replace(path)
+        for folder in {path.parent for path in contents}:
+            _sync(folder)
     finally:
         for named in unfinished.values():
             named.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Brings a folder's list of names to the disk."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _safetensors() -> Any:

@@ -4,20 +4,23 @@ A checkpoint is the folder <step>/: `arrays` (Orbax), `tree.json` (which leaf is
 `extra.json`, and `sha256.json` over all of them. Nothing in it is code.
 """
 
+import contextlib
 import errno
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from sparsity.train import disk
 from sparsity.train.packing import Leaf, Tree, describe, differences, pack, stored_as, unpack
-from sparsity.train.sums import damage, seal, sync, version_of
+from sparsity.train.sums import damage, seal, version_of
 
 FORMAT = 1
 UNFINISHED = ".tmp"
@@ -42,12 +45,12 @@ def save(folder: Path, step: int, tree: Tree, extra: Mapping[str, Any], keep: in
     folder = folder.absolute()
     final, unfinished = folder / str(step), folder / f"{step}{UNFINISHED}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _clear(folder)
+        disk.make(folder)
+        recover(folder)
         _write(unfinished, pack(tree, described), texts)
         _replace(final, unfinished)
     except Exception as error:
-        _clear(folder)
+        recover(folder)
         if (number := _os_error(error)) is None:
             raise
         problem = f"{os.strerror(number)}; not saved, older checkpoints are kept"
@@ -90,7 +93,7 @@ def _write(folder: Path, arrays: Mapping[str, Any], texts: Mapping[str, str]) ->
     folder.mkdir()
     stored: Any = dict(arrays)  # Orbax's type for a tree of arrays takes no dict
     if stored:
-        with _context():
+        with _context(), _told_once():
             ocp.save(str(folder / "arrays"), stored)
     for name, text in texts.items():
         (folder / name).write_text(text)
@@ -105,17 +108,44 @@ def _read(path: Path, like: Tree) -> tuple[Tree, dict[str, Any]]:
             f"the checkpoint {path} is of format {version} and this version reads format {FORMAT}: "
             "take a newer version, or name an older step"
         )
-    listed = json.loads((path / "tree.json").read_text())
-    described = {name: Leaf(dtype, tuple(shape), place) for name, (dtype, shape, place) in listed}
+    described, extra = _described(path), _extra(path)
     if lines := differences(describe(like), described):
         shown = lines[:20] + [f"and {len(lines) - 20} more"] * (len(lines) > 20)
         raise ValueError(f"the checkpoint {path} is of another model:\n  " + "\n  ".join(shown))
     wanted: Any = stored_as(described, like)
     loaded: Any = {}
     if wanted:
-        with _context():
-            loaded = ocp.load(str(path / "arrays"), wanted)
-    return unpack(described, loaded, like), json.loads((path / "extra.json").read_text())
+        try:
+            with _context():
+                loaded = ocp.load(str(path / "arrays"), wanted)
+        except Exception as error:  # whoever wrote the sums may have summed anything
+            raise ValueError(f"the arrays of {path} can't be read: {error}") from error
+    return unpack(described, loaded, like), extra
+
+
+def _described(path: Path) -> dict[str, Leaf]:
+    """Which leaf is where; ValueError where tree.json is not what `save` writes."""
+    try:
+        listed = json.loads((path / "tree.json").read_text())
+        described = {
+            name: Leaf(dtype, tuple(shape), place) for name, (dtype, shape, place) in listed
+        }
+        alone = [leaf.place for leaf in described.values() if leaf.place != leaf.dtype]
+        if len({*alone}) == len(alone):
+            return described
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise ValueError(f"{path / 'tree.json'} does not list the leaves of a checkpoint")
+
+
+def _extra(path: Path) -> dict[str, Any]:
+    try:
+        extra = json.loads((path / "extra.json").read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path / 'extra.json'} holds no JSON: {error}") from None
+    if not hasattr(extra, "keys"):
+        raise ValueError(f"{path / 'extra.json'} holds no JSON object but a {type(extra).__name__}")
+    return extra
 
 
 def _context() -> ocp.Context:
@@ -123,6 +153,17 @@ def _context() -> ocp.Context:
     # Created in the background, a folder that can't be written keeps other threads waiting.
     context.asynchronous.create_directories_asynchronously = False
     return context
+
+
+@contextlib.contextmanager
+def _told_once() -> Iterator[None]:
+    """Keeps Orbax from logging, with its traceback, the error that it also raises."""
+    logger, plain = logging.getLogger("absl"), lambda record: not record.exc_info
+    logger.addFilter(plain)
+    try:
+        yield
+    finally:
+        logger.removeFilter(plain)
 
 
 def _json(data: Any) -> str:
@@ -137,8 +178,11 @@ def _steps(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
 
-def _clear(folder: Path) -> None:
-    """Removes what a killed or failed save has left, and puts back what it had moved aside."""
+def recover(folder: Path) -> None:
+    """Removes what a killed or failed save has left, and puts back what it had moved aside.
+
+    For whoever may write there: a save that is under way would lose what it has.
+    """
     for path in folder.glob(f"[0-9]*{ASIDE}"):
         final = path.with_name(path.name.removesuffix(ASIDE))
         if not final.exists():
@@ -152,7 +196,7 @@ def _replace(final: Path, unfinished: Path) -> None:
     if final.exists():  # a rename goes over no folder that holds something
         final.rename(aside)
     unfinished.rename(final)
-    sync(final.parent)
+    disk.sync(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sparsity.train import disk
+
 
 class Lines:
     """A file of JSON lines that is written through, so that a killed run loses nothing it emitted.
@@ -19,19 +21,22 @@ class Lines:
         if size is not None and path.exists():
             os.truncate(path, min(size, path.stat().st_size))
         self._file = path.open("ab", buffering=0)
+        disk.sync(path.parent)
         self.size = self._file.tell()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Appends one record."""
+        """Appends one record. Raises OSError, with the file's name, where the disk is full."""
         line = f"{json.dumps(record)}\n".encode()
         # A disk that is full takes a part of the line before it refuses the rest.
         while line:
-            written = self._file.write(line) or 0
+            with disk.naming(self.path):
+                written = self._file.write(line) or 0
             line, self.size = line[written:], self.size + written
 
     def sync(self) -> None:
         """Brings what was written to the disk."""
-        os.fsync(self._file.fileno())
+        with disk.naming(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Ends writing."""
@@ -39,7 +44,21 @@ class Lines:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file, in order; a last line cut short by a kill is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    """The records of a file, in order; a last line cut short by a kill is left out.
+
+    Raises ValueError where another line is no record.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
         if line.endswith("\n"):
-            yield json.loads(line)
+            yield _record(path, number, line)
+
+
+def _record(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {number} of {path} is damaged, it holds no JSON: {error}") from None
+    if not (hasattr(record, "keys") and {"event", "step"} <= record.keys()):
+        raise ValueError(f"line {number} of {path} is damaged, it holds no record of a run")
+    return record

@@ -5,9 +5,10 @@ Orbax restores a flipped bit as a wrong number without a word, so that what it r
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from sparsity.train.disk import sync
 
 SUMS = "sha256.json"
 
@@ -42,15 +43,6 @@ def damage(folder: Path) -> str:
 def version_of(folder: Path) -> int:
     """The format version of an undamaged sealed folder."""
     return _listed(folder)["format"]
-
-
-def sync(path: Path) -> None:
-    """Brings a file's contents, or a folder's list of names, to the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _change(name: str, path: Path, listed: dict[str, Any]) -> str:
@@ -88,12 +80,24 @@ def _listed(folder: Path) -> dict[str, Any]:
     content = _parsed(text)
     if not content or _text(content) != text:
         raise ValueError(f"{SUMS} has changed since it was saved")
+    if not _well_formed(content):
+        raise ValueError(f"{SUMS} is not of a checkpoint, though nothing in it has changed")
     return content
+
+
+def _well_formed(content: dict[str, Any]) -> bool:
+    """Whether it is what `seal` writes: whoever wrote the file may have summed anything."""
+    files = content.get("files")
+    return (
+        type(content.get("format")) is int
+        and isinstance(files, dict)
+        and all(isinstance(f, dict) and f.keys() == {"bytes", "sha256"} for f in files.values())
+    )
 
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
         return {key: value for key, value in content.items() if key != "sum"}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}

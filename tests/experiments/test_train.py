@@ -4,10 +4,8 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from experiments import workdir
 from experiments.assemble import assemble, feed
 from experiments.evaluate import evaluation
 from experiments.launch import Session, launch
@@ -70,6 +69,13 @@ def test_a_finished_run_launched_again_does_nothing_and_says_so(whole, config_of
     assert launch(config_of(ATTENTION, **WATCHED), folder, tell(said)) == summary
     assert said == [f"{folder}: done before, nothing to do"]
     assert contents(folder) == before
+
+
+def test_a_run_that_was_killed_behind_its_summary_is_said_to_be_done(whole, config_of, tmp_path):
+    folder = shutil.copytree(whole[0], tmp_path / "run")
+    workdir.write(folder / "status.json", {**status(folder), "status": "running"})
+    assert launch(config_of(ATTENTION, **WATCHED), folder, quiet) == whole[1]
+    assert status(folder) == status(whole[0])
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -137,29 +143,6 @@ def start(folder, *flags):
     command += ["--config=configs/digits.py:magnitude,plan=one_shot", f"--workdir={folder}", *flags]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
-
-
-def test_a_process_that_was_killed_goes_on_and_ends_with_the_same_bits(config_of, tmp_path):
-    folder = tmp_path / "killed"
-    flags = ["--config.density=0.2", "--config.method.score=l1", "--config.log_every=25"]
-    process = start(folder, *flags, "--config.steps=200", "--config.save_every=20")
-    saved = folder / "checkpoints"
-    while process.poll() is None and (checkpoint.latest(saved) or 0) < 20:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    words = process.communicate()[0]
-    assert process.returncode == -signal.SIGKILL, words
-    assert status(folder)["status"] == "running"
-    assert not (folder / "summary.json").exists()
-
-    asked = {"density": "0.2", "method__score": "l1", "log_every": 25, "steps": 200}
-    said = []
-    argument = "magnitude,plan=one_shot"
-    launch(config_of(argument, **asked, save_every=20), folder, tell(said))
-    launch(config_of(argument, **asked), tmp_path / "whole", quiet)
-    assert any("going on from step" in text for text in said)
-    assert status(folder)["status"] == "done"
-    same_bits(folder, tmp_path / "whole")
 
 
 def test_a_misspelt_field_is_refused_on_the_command_line(tmp_path):

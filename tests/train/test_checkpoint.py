@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import resource
 import shutil
@@ -19,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from sparsity.contract import State
 from sparsity.families import Pruned
 from sparsity.train import packing, sums
-from sparsity.train.checkpoint import FORMAT, latest, restore, save
+from sparsity.train.checkpoint import FORMAT, latest, recover, restore, save
 
 
 class Run(NamedTuple):
@@ -241,9 +242,84 @@ def test_a_save_that_was_killed_leaves_the_others_as_they_were(tmp_path):
     # Killed while it put a step in the place of its forerunner.
     save(tmp_path, 3, run(0), {})
     (tmp_path / "3").rename(tmp_path / "3.old.tmp")
-    assert restore(tmp_path, run(1))[2] == []
+    assert restore(tmp_path, run(1))[2] == [] and latest(tmp_path) == 1
+    recover(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3"]
+    assert same_bits(restore(tmp_path, run(1))[0], run(0)) and latest(tmp_path) == 3
+    # A save recovers by itself.
+    shutil.copytree(tmp_path / "1", tmp_path / "2.tmp")
+    (tmp_path / "3").rename(tmp_path / "3.old.tmp")
     save(tmp_path, 4, run(1), {}, keep=9)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "4"]
+    recover(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What is brought to the disk and what is renamed, in order; all of it happens as ever."""
+    seen, fsync, rename = [], os.fsync, pathlib.Path.rename
+
+    def syncing(number):
+        seen.append(("sync", os.readlink(f"/proc/self/fd/{number}")))
+        return fsync(number)
+
+    def renaming(path, target):
+        seen.append(("rename", str(path)))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(pathlib.Path, "rename", renaming)
+    return seen
+
+
+def test_a_power_cut_finds_all_of_a_checkpoint_on_the_disk_or_none_of_it(tmp_path, events):
+    folder = tmp_path / "new" / "checkpoints"
+    for step in (1, 2, 3):
+        events.clear()
+        names = contents(save(folder, step, run(0), {}))
+        unfinished = folder / f"{step}.tmp"
+        named = events.index(("rename", str(unfinished)))
+        before, behind = events[:named], events[named + 1 :]
+        # Every file and every list of names before the folder has its name, and then the name itself.
+        whole = {unfinished, *(unfinished / name for name in names)}
+        whole |= {p for path in whole for p in path.parents if unfinished in p.parents}
+        assert {("sync", str(path)) for path in whole} <= {*before}
+        assert behind[0] == ("sync", str(folder))
+        # The oldest goes after that.
+        assert behind[1:2] == [("rename", str(folder / "1"))] * (step == 3)
+        if step == 1:  # the folders are new
+            assert {("sync", str(p)) for p in (tmp_path, folder.parent)} <= {*before}
+
+
+TEXTS = ["[]", "[1]", "{}", '{"files": {}}', '{"files": 3, "format": 1}', "[" * 99_999, "3", ""]
+
+
+@pytest.mark.parametrize("name", ["tree.json", "extra.json", "sha256.json"])
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_checkpoint_whose_texts_are_not_ours_is_refused_in_words(tmp_path, name, text):
+    path = save(tmp_path, 1, run(0), {})
+    (path / name).write_text(text)
+    if name != sums.SUMS:
+        sums.seal(path, FORMAT)
+    elif text.startswith("{"):  # with its own sum right
+        (path / name).write_text(sums._text(json.loads(text)))
+    if (name, text) in [("extra.json", t) for t in TEXTS if t.startswith("{")]:
+        assert restore(tmp_path, run(0))[1] == json.loads(text)
+        return
+    with pytest.raises(
+        ValueError, match=name if name != "tree.json" else "tree.json|another model"
+    ):
+        restore(tmp_path, run(0))
+
+
+def test_leaves_that_are_said_to_lie_in_one_place_are_refused(tmp_path):
+    tree = {"a": np.zeros(packing.SMALL), "b": np.ones(packing.SMALL)}
+    path = save(tmp_path, 1, tree, {})
+    listed = json.loads((path / "tree.json").read_text())
+    (path / "tree.json").write_text(json.dumps([[n, [d, s, "0"]] for n, (d, s, _) in listed]))
+    sums.seal(path, FORMAT)
+    with pytest.raises(ValueError, match="does not list the leaves"):
+        restore(tmp_path, tree)
 
 
 def test_the_newest_two_are_kept_and_no_later_one_is_touched(tmp_path):

@@ -1,0 +1,33 @@
+"""What is on the disk after a power cut, and not only after a kill."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Brings a file's contents, or a folder's list of names, to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def make(folder: Path) -> None:
+    """Makes a folder, and those above it, each listed on the disk in the one above."""
+    if folder.is_dir():
+        return
+    make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync(folder.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives an OSError the name of what was written: a disk that is full does not say which."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
