@@ -25,6 +25,7 @@ from jax import lax
 from sparsity.kernels import cpu, dense
 from sparsity.kernels.activations import ACTIVATIONS, check_activation
 from sparsity.kernels.layout import Layout, check_packed, inside
+from sparsity.kernels.manual import vary_alike
 
 # What serves a platform; lax.platform_dependent's names. tpu and cuda join here.
 BACKENDS: dict[str, ModuleType] = {"cpu": cpu}
@@ -59,7 +60,7 @@ def block_sparse_matmul(
     if layout.ragged:
         weights = jnp.where(inside(layout), weights, 0)
     rows = x.reshape(-1, x.shape[-1])
-    y = _product(*_vary_alike(rows, weights.astype(x.dtype), bias, layout), name)
+    y = _product(*vary_alike((rows, weights.astype(x.dtype), bias, layout)), name)
     return y.reshape(*x.shape[:-1], layout.shape[1])
 
 
@@ -112,28 +113,6 @@ def _on_platform(verb: str, layout: Layout, *args: Any, **static: Any) -> jax.Ar
     return lax.platform_dependent(
         *args, default=functools.partial(getattr(dense, verb), **static), **branches
     )
-
-
-def _vary_alike(*args: Any) -> tuple[Any, ...]:
-    """Under shard_map, the arguments as varying over every axis that one of them varies over.
-
-    What a custom_vjp gives back has to vary as what it got; the casts' transposes are the sums over
-    devices that the gradient of a replicated weight needs.
-    """
-    leaves, tree = jax.tree.flatten(args)
-    held = [_varying(jax.typeof(leaf)) for leaf in leaves]
-    every = frozenset().union(*held)
-    cast = [
-        lax.pcast(leaf, tuple(every - axes), to="varying") if every - axes else leaf
-        for leaf, axes in zip(leaves, held, strict=True)
-    ]
-    return jax.tree.unflatten(tree, cast)
-
-
-def _varying(aval: Any) -> frozenset[str]:
-    """The mesh axes that an array varies over; the attribute has had two names."""
-    found = getattr(aval, "manual_axis_type", None)
-    return getattr(aval, "vma", frozenset()) if found is None else found.varying
 
 
 def _check(
