@@ -53,15 +53,20 @@ def block_sparse_matmul(
     """
     _check(x, packed, layout, bias, scale)
     name = check_activation(activation)
-    weights = packed
-    if scale is not None:
-        scale = jnp.where(layout.live, scale, 0).astype(packed.dtype)
-        weights = jnp.where(layout.live[:, None, None], packed, 0) * scale[:, None, None]
+    weights = packed if scale is None else _scaled(packed, scale, layout)
     if layout.ragged:
         weights = jnp.where(inside(layout), weights, 0)
     rows = x.reshape(-1, x.shape[-1])
     y = _product(*vary_alike((rows, weights.astype(x.dtype), bias, layout)), name)
     return y.reshape(*x.shape[:-1], layout.shape[1])
+
+
+def _scaled(packed: jax.Array, scale: jax.Array, layout: Layout) -> jax.Array:
+    """Each block times its number; in float32, so that the number's gradient is summed in it."""
+    wide = jnp.promote_types(packed.dtype, jnp.float32)
+    alive = layout.live[:, None, None]
+    factor = jnp.where(layout.live, scale, 0).astype(wide)[:, None, None]
+    return (jnp.where(alive, packed, 0).astype(wide) * factor).astype(packed.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
