@@ -1,6 +1,7 @@
 """The activations that a product may end with, by name."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,18 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": lambda z: jnp.maximum(z, 0),
     "gelu": jax.nn.gelu,
 }
+
+
+def before(name: str, found: Any, dy: jax.Array) -> jax.Array:
+    """The gradient before the activation from the one behind it.
+
+    found: what the activation gave ("relu"), what it was given ("gelu"), nothing ("none").
+    """
+    if name == "none":
+        return dy
+    if name == "relu":
+        return jnp.where(found > 0, dy, 0)
+    return jax.vjp(ACTIVATIONS[name], found)[1](dy)[0]
 
 
 def check_activation(name: str | None) -> str:

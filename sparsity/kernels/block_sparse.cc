@@ -7,6 +7,10 @@
 // vectors, else (ragged, transposed, bfloat16) copied once per task. dW packs x by row of blocks and dy by
 // column, and accumulates over the panel's rows.
 //
+// A convolution is the same product: packing a panel reads the patches of x where they lie, so that no im2col
+// is ever in memory; a matrix is an image of one pixel. Its dx gathers dy, and sums the blocks of all taps
+// of a channel block in one accumulation.
+//
 // Sums are float32. Nothing at or behind the live count is read. Indices are checked before they are used.
 
 #include <algorithm>
@@ -38,7 +42,7 @@ constexpr int LANES = 4, MAX_ROWS = 6, MAX_VECTORS = 4;
 constexpr int LANES = 4, MAX_ROWS = 6, MAX_VECTORS = 2;
 #endif
 constexpr int WIDTH = LANES * MAX_VECTORS;
-constexpr int64_t PANEL_BYTES = 4 << 20;  // of packed x, to stay in the outer cache
+constexpr int64_t PANEL_BYTES = 2 << 20;  // of packed x, to stay in the outer cache
 constexpr int64_t GRAD_ROWS = 256;        // rows of x and dy per pass of dW
 
 typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4)));
@@ -185,14 +189,43 @@ int64_t tile_rows(int64_t extent) {
   return ceil_div(extent, ceil_div(extent, MAX_ROWS));
 }
 
-// One matrix product out[M, N] = x[M, K] W with W's blocks listed by output column.
+// The matrix of patches that a product multiplies: row m is an output pixel, feature (tap, channel).
+template <typename T>
+struct Patches {
+  const T* x;                                // (images, height, width, channels)
+  int64_t height, width, channels;           // of x
+  int64_t out_height, out_width;             // pixels per image of the output
+  int64_t kernel_height, kernel_width;       // taps
+  int64_t stride_y, stride_x, pad_y, pad_x;  // of the convolution
+  bool backwards;                            // x is dy, and the output is over the convolution's input
+
+  int64_t taps() const { return kernel_height * kernel_width; }
+  int64_t features() const { return taps() * channels; }
+  // The channels that row m meets at a tap; null where it meets the border.
+  const T* at(int64_t m, int64_t tap) const {
+    int64_t image = m / (out_height * out_width);
+    int64_t y = m / out_width % out_height, x_ = m % out_width;
+    y = backwards ? y + pad_y - tap / kernel_width : y * stride_y - pad_y + tap / kernel_width;
+    x_ = backwards ? x_ + pad_x - tap % kernel_width : x_ * stride_x - pad_x + tap % kernel_width;
+    if (y < 0 || x_ < 0) return nullptr;
+    if (backwards) {
+      if (y % stride_y || x_ % stride_x) return nullptr;
+      y /= stride_y, x_ /= stride_x;
+    }
+    if (y >= height || x_ >= width) return nullptr;
+    return x + ((image * height + y) * width + x_) * channels;
+  }
+};
+
+// One product out[M, N] = patches[M, taps * k] W with W's blocks listed by output column.
 struct Product {
-  int64_t m, k, n;          // of x and the output
-  int64_t in, out;          // entries of a block along K and along N
+  int64_t m, k, n;          // rows, features per group, columns of the output
+  int64_t in, out;          // entries of a block along the features and along N
   int64_t columns;          // blocks along N
-  const int32_t* starts;    // columns + 1
+  int64_t groups;           // lists that make one column: group g of column c is starts[g * columns + c]
+  const int32_t* starts;    // groups * columns + 1
   const int32_t* order;     // packed places by column, or null where they lie in that order
-  const int32_t* features;  // per packed place, its block along K
+  const int32_t* features;  // per packed place, its block along k
   bool transposed;          // packed blocks are (out, in)
   bool relu;
 };
@@ -219,9 +252,9 @@ inline Four load_four(const bfloat16* at) {
 }
 
 template <typename T>
-void transpose_four(const T* from, int64_t stride, float* to, int64_t to_stride) {
-  Four a = load_four(from), b = load_four(from + stride);
-  Four c = load_four(from + 2 * stride), d = load_four(from + 3 * stride);
+void transpose_four(const T* const* from, int64_t at, float* to, int64_t to_stride) {
+  Four a = load_four(from[0] + at), b = load_four(from[1] + at);
+  Four c = load_four(from[2] + at), d = load_four(from[3] + at);
   Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
   Four ef = __builtin_shufflevector(a, b, 2, 6, 3, 7), gh = __builtin_shufflevector(c, d, 2, 6, 3, 7);
   *reinterpret_cast<Four*>(to) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
@@ -233,35 +266,50 @@ void transpose_four(const T* from, int64_t stride, float* to, int64_t to_stride)
 
 // to[c][r] = from[r][c].
 template <typename T>
-void transpose(const T* from, int64_t stride, int64_t rows, int64_t cols, float* to,
-               int64_t to_stride) {
+void transpose(const T* const* from, int64_t rows, int64_t cols, float* to, int64_t to_stride) {
   int64_t fours = 0, whole = 0;
 #ifdef FOUR_BY_FOUR
   fours = rows / 4 * 4, whole = cols / 4 * 4;
   for (int64_t f = 0; f < whole; f += 16)  // a cache line of each row at a time
     for (int64_t r = 0; r < fours; r += 4)
       for (int64_t c = f; c < std::min(whole, f + 16); c += 4)
-        transpose_four(from + r * stride + c, stride, to + c * to_stride + r, to_stride);
+        transpose_four(from + r, c, to + c * to_stride + r, to_stride);
 #endif
   for (int64_t c = 0; c < whole; ++c)
-    for (int64_t r = fours; r < rows; ++r) to[c * to_stride + r] = widen(from[r * stride + c]);
+    for (int64_t r = fours; r < rows; ++r) to[c * to_stride + r] = widen(from[r][c]);
   for (int64_t c = whole; c < cols; ++c)
-    for (int64_t r = 0; r < rows; ++r) to[c * to_stride + r] = widen(from[r * stride + c]);
+    for (int64_t r = 0; r < rows; ++r) to[c * to_stride + r] = widen(from[r][c]);
 }
 
-// x's rows [first, first + rows) as a tile [K][mr], 0 beyond them.
+// Zeros to read in place of what lies beyond a border.
 template <typename T>
-void pack_tile(const T* x, int64_t k, int64_t first, int64_t rows, int64_t mr, float* tile) {
-  transpose(x + first * k, k, rows, k, tile, mr);
-  if (rows < mr)
-    for (int64_t p = 0; p < k; ++p) std::fill(tile + p * mr + rows, tile + (p + 1) * mr, 0.0f);
+const T* zeros(int64_t count) {
+  thread_local std::vector<T> held;
+  if (int64_t(held.size()) < count) held.assign(count, T{});
+  return held.data();
+}
+
+// Rows [first, first + rows) of the patches as a tile [features][mr], 0 beyond them.
+template <typename T>
+void pack_tile(const Patches<T>& x, int64_t first, int64_t rows, int64_t mr, float* tile) {
+  const T* from[MAX_ROWS];
+  const T* nothing = zeros<T>(x.channels);
+  for (int64_t tap = 0; tap < x.taps(); ++tap) {
+    for (int64_t i = 0; i < mr; ++i) {
+      from[i] = i < rows ? x.at(first + i, tap) : nullptr;
+      if (!from[i]) from[i] = nothing;
+    }
+    transpose(from, mr, x.channels, tile + tap * x.channels * mr, mr);
+  }
 }
 
 // The rows of a block's weights as whole vectors of float32.
 template <typename T>
 void copy_block(const T* block, const Product& p, int64_t length, int64_t wide, float* to) {
   if (p.transposed) {
-    transpose(block, p.in, p.out, length, to, wide);
+    std::vector<const T*> rows(p.out);
+    for (int64_t j = 0; j < p.out; ++j) rows[j] = block + j * p.in;
+    transpose(rows.data(), p.out, length, to, wide);
   } else {
     for (int64_t i = 0; i < length; ++i)
       for (int64_t j = 0; j < p.out; ++j) to[i * wide + j] = widen(block[i * p.out + j]);
@@ -274,24 +322,28 @@ void copy_block(const T* block, const Product& p, int64_t length, int64_t wide, 
 template <typename T>
 int64_t gather(const Product& p, const T* packed, int64_t column, int64_t wide, Scratch& scratch,
                std::vector<Segment>& segments) {
-  int64_t begin = p.starts[column], end = p.starts[column + 1];
+  int64_t live = 0;
+  for (int64_t list = column; list < p.groups * p.columns; list += p.columns)
+    live += p.starts[list + 1] - p.starts[list];
   bool in_place = sizeof(T) == 4 && !p.transposed && wide == p.out;
-  float* copies = in_place ? nullptr : scratch.at_least((end - begin) * p.in * wide);
+  float* copies = in_place ? nullptr : scratch.at_least(live * p.in * wide);
   segments.clear();
-  for (int64_t s = begin; s < end; ++s) {
-    int64_t place = p.order ? p.order[s] : s;
-    int64_t feature = p.features[place] * p.in;
-    int64_t length = std::min(p.in, p.k - feature);
-    const T* block = packed + place * p.in * p.out;
-    const float* weights = reinterpret_cast<const float*>(block);
-    if (!in_place) {
-      float* to = copies + (s - begin) * p.in * wide;
-      copy_block(block, p, length, wide, to);
-      weights = to;
+  for (int64_t group = 0; group < p.groups; ++group)
+    for (int64_t s = p.starts[group * p.columns + column];
+         s < p.starts[group * p.columns + column + 1]; ++s) {
+      int64_t place = p.order ? p.order[s] : s;
+      int64_t feature = p.features[place] * p.in;
+      int64_t length = std::min(p.in, p.k - feature);
+      const T* block = packed + place * p.in * p.out;
+      const float* weights = reinterpret_cast<const float*>(block);
+      if (!in_place) {
+        copy_block(block, p, length, wide, copies);
+        weights = copies;
+        copies += p.in * wide;
+      }
+      segments.push_back({group * p.k + feature, length, weights});
     }
-    segments.push_back({feature, length, weights});
-  }
-  return end - begin;
+  return live;
 }
 
 template <typename T>
@@ -304,18 +356,18 @@ void finish(const Product& p, const float* tile, int64_t rows, int64_t cols, con
 }
 
 template <typename T>
-void multiply(ffi::ThreadPool& pool, const Product& p, const T* x, const T* packed, const T* bias,
-              T* y) {
+void multiply(ffi::ThreadPool& pool, const Product& p, const Patches<T>& x, const T* packed,
+              const T* bias, T* y) {
   thread_local Scratch panel_scratch;
-  int64_t wide = ceil_div(p.out, LANES) * LANES;
-  int64_t panel = std::max<int64_t>(MAX_ROWS, PANEL_BYTES / (4 * p.k) / MAX_ROWS * MAX_ROWS);
+  int64_t wide = ceil_div(p.out, LANES) * LANES, deep = x.features();
+  int64_t panel = std::max<int64_t>(4, PANEL_BYTES / (4 * deep) / MAX_ROWS) * MAX_ROWS;
   for (int64_t from = 0; from < p.m; from += panel) {
     int64_t rows = std::min(panel, p.m - from);
     int64_t mr = tile_rows(rows), tiles = ceil_div(rows, mr);
-    float* packed_x = panel_scratch.at_least(tiles * mr * p.k);
+    float* packed_x = panel_scratch.at_least(tiles * mr * deep);
     parallel(pool, tiles, [&](int64_t t) {
       int64_t first = from + t * mr;
-      pack_tile(x, p.k, first, std::min(mr, from + rows - first), mr, packed_x + t * mr * p.k);
+      pack_tile(x, first, std::min(mr, from + rows - first), mr, packed_x + t * mr * deep);
     });
     // Few columns are cut along the rows as well, so that all threads have work.
     int64_t want = 4 * std::max<int64_t>(1, pool.num_threads());
@@ -332,7 +384,7 @@ void multiply(ffi::ThreadPool& pool, const Product& p, const T* x, const T* pack
         Accumulate kernel = kernel_of(mr, ceil_div(some, LANES));
         for (int64_t t = tiles * cut / cuts; t < tiles * (cut + 1) / cuts; ++t) {
           int64_t first = from + t * mr;
-          kernel(segments.data(), count, packed_x + t * mr * p.k, mr, j, wide, tile, WIDTH, false);
+          kernel(segments.data(), count, packed_x + t * mr * deep, mr, j, wide, tile, WIDTH, false);
           finish(p, tile, std::min(mr, from + rows - first), some, bias ? bias + here + j : nullptr,
                  y + first * p.n + here + j);
         }
@@ -341,12 +393,23 @@ void multiply(ffi::ThreadPool& pool, const Product& p, const T* x, const T* pack
   }
 }
 
-// A strip [rows][wide] of a matrix's columns [first, first + cols), 0 beyond.
+// A strip [rows][wide] of the patches' features [first, first + cols), 0 beyond.
 template <typename T>
-void pack_strip(const T* x, int64_t stride, int64_t rows, int64_t cols, int64_t wide, float* to) {
-  for (int64_t m = 0; m < rows; ++m, x += stride, to += wide) {
-    for (int64_t j = 0; j < cols; ++j) to[j] = widen(x[j]);
-    for (int64_t j = cols; j < wide; ++j) to[j] = 0;
+void pack_strip(const Patches<T>& x, int64_t from, int64_t rows, int64_t first, int64_t cols,
+                int64_t wide, float* to) {
+  for (int64_t m = from; m < from + rows; ++m, to += wide) {
+    int64_t j = 0;
+    while (j < cols) {  // a block may span taps
+      int64_t tap = (first + j) / x.channels, channel = (first + j) % x.channels;
+      int64_t run = std::min(cols - j, x.channels - channel);
+      const T* row = x.at(m, tap);
+      if (row)
+        for (int64_t i = 0; i < run; ++i) to[j + i] = widen(row[channel + i]);
+      else
+        std::fill(to + j, to + j + run, 0.0f);
+      j += run;
+    }
+    std::fill(to + cols, to + wide, 0.0f);
   }
 }
 
@@ -357,7 +420,8 @@ struct Gradient {
 };
 
 template <typename T>
-void gradient(ffi::ThreadPool& pool, const Gradient& g, const T* x, const T* dy, T* dw) {
+void gradient(ffi::ThreadPool& pool, const Gradient& g, const Patches<T>& x, const Patches<T>& dy,
+              T* dw) {
   constexpr int64_t RUN = 16;  // blocks of a column per task
   thread_local Scratch strips, sums;
   int64_t mr = tile_rows(g.br), tall = ceil_div(g.br, mr) * mr;
@@ -376,7 +440,7 @@ void gradient(ffi::ThreadPool& pool, const Gradient& g, const T* x, const T* dy,
   for (int64_t from = 0; from < g.m; from += panel) {
     int64_t rows = std::min(panel, g.m - from);
     parallel(pool, grid, [&](int64_t r) {
-      pack_strip(x + from * g.k + r * g.br, g.k, rows, std::min(g.br, g.k - r * g.br), tall,
+      pack_strip(x, from, rows, r * g.br, std::min(g.br, g.k - r * g.br), tall,
                  packed_x + r * panel * tall);
     });
     parallel(pool, tasks.size(), [&](int64_t t) {
@@ -384,7 +448,7 @@ void gradient(ffi::ThreadPool& pool, const Gradient& g, const T* x, const T* dy,
       Task task = tasks[t];
       float* packed_dy = strip.at_least(rows * wide);
       int64_t here = task.column * g.bc;
-      pack_strip(dy + from * g.n + here, g.n, rows, std::min(g.bc, g.n - here), wide, packed_dy);
+      pack_strip(dy, from, rows, here, std::min(g.bc, g.n - here), wide, packed_dy);
       Segment all{0, rows, packed_dy};
       for (int64_t s = task.begin; s < task.end; ++s)
         for (int64_t j = 0; j < wide; j += WIDTH)
@@ -453,27 +517,43 @@ const T* data(const ffi::AnyBuffer& buffer, int64_t skipped) {
   return static_cast<const T*>(buffer.untyped_data()) + skipped;
 }
 
+struct Geometry {
+  int64_t kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x;
+};
+
+template <typename T>
+Patches<T> patches(const T* x, Dims in, Dims out, const Geometry& g, bool backwards) {
+  return {x,           last(in, 3),     last(in, 2),    last(in, 1), last(out, 3),
+          last(out, 2), g.kernel_height, g.kernel_width, g.stride_y,  g.stride_x,
+          g.pad_y,     g.pad_x,         backwards};
+}
+
 template <typename T>
 ffi::Error run_product(ffi::ThreadPool& pool, ffi::AnyBuffer& x, ffi::AnyBuffer& packed,
                        ffi::AnyBuffer& starts, ffi::AnyBuffer& features, ffi::AnyBuffer& order,
-                       ffi::AnyBuffer& bias, ffi::AnyBuffer& y, bool transposed, bool has_bias,
-                       bool relu) {
-  Batch batch(y.dimensions(), 2);
+                       ffi::AnyBuffer& bias, ffi::AnyBuffer& y, const Geometry& geometry,
+                       bool backwards, bool has_bias, bool relu) {
+  Batch batch(y.dimensions(), 4);
   Product p;
-  p.m = last(x.dimensions(), 2), p.k = last(x.dimensions(), 1), p.n = last(y.dimensions(), 1);
-  p.in = last(packed.dimensions(), transposed ? 1 : 2);
-  p.out = last(packed.dimensions(), transposed ? 2 : 1);
-  p.columns = last(starts.dimensions(), 1) - 1;
-  p.transposed = transposed, p.relu = relu;
+  int64_t taps = geometry.kernel_height * geometry.kernel_width;
+  p.n = last(y.dimensions(), 1);
+  p.m = last(y.dimensions(), 4) * last(y.dimensions(), 3) * last(y.dimensions(), 2);
+  p.k = last(x.dimensions(), 1) * (backwards ? 1 : taps);
+  p.groups = backwards ? taps : 1;
+  p.in = last(packed.dimensions(), backwards ? 1 : 2);
+  p.out = last(packed.dimensions(), backwards ? 2 : 1);
+  p.columns = (last(starts.dimensions(), 1) - 1) / p.groups;
+  p.transposed = backwards, p.relu = relu;
   int64_t capacity = last(packed.dimensions(), 3);
   for (int64_t b = 0; b < batch.count; ++b) {
     p.starts = data<int32_t>(starts, batch.offset(starts.dimensions(), 1, b));
     p.features = data<int32_t>(features, batch.offset(features.dimensions(), 1, b));
-    p.order = transposed ? data<int32_t>(order, batch.offset(order.dimensions(), 1, b)) : nullptr;
-    std::string wrong =
-        wrong_indices(p.starts, p.columns, capacity, p.features, ceil_div(p.k, p.in), p.order);
+    p.order = backwards ? data<int32_t>(order, batch.offset(order.dimensions(), 1, b)) : nullptr;
+    std::string wrong = wrong_indices(p.starts, p.groups * p.columns, capacity, p.features,
+                                      ceil_div(p.k, p.in), p.order);
     if (!wrong.empty()) return ffi::Error::InvalidArgument(wrong);
-    multiply(pool, p, data<T>(x, batch.offset(x.dimensions(), 2, b)),
+    const T* here = data<T>(x, batch.offset(x.dimensions(), 4, b));
+    multiply(pool, p, patches(here, x.dimensions(), y.dimensions(), geometry, backwards),
              data<T>(packed, batch.offset(packed.dimensions(), 3, b)),
              has_bias ? data<T>(bias, batch.offset(bias.dimensions(), 1, b)) : nullptr,
              static_cast<T*>(y.untyped_data()) + b * p.m * p.n);
@@ -483,10 +563,13 @@ ffi::Error run_product(ffi::ThreadPool& pool, ffi::AnyBuffer& x, ffi::AnyBuffer&
 
 template <typename T>
 ffi::Error run_gradient(ffi::ThreadPool& pool, ffi::AnyBuffer& x, ffi::AnyBuffer& dy,
-                        ffi::AnyBuffer& starts, ffi::AnyBuffer& rows, ffi::AnyBuffer& dw) {
+                        ffi::AnyBuffer& starts, ffi::AnyBuffer& rows, ffi::AnyBuffer& dw,
+                        const Geometry& geometry) {
   Batch batch(dw.dimensions(), 3);
+  Dims in = x.dimensions(), out = dy.dimensions();
   Gradient g;
-  g.m = last(x.dimensions(), 2), g.k = last(x.dimensions(), 1), g.n = last(dy.dimensions(), 1);
+  g.m = last(out, 4) * last(out, 3) * last(out, 2);
+  g.k = last(in, 1) * geometry.kernel_height * geometry.kernel_width, g.n = last(out, 1);
   g.capacity = last(dw.dimensions(), 3);
   g.br = last(dw.dimensions(), 2), g.bc = last(dw.dimensions(), 1);
   g.columns = last(starts.dimensions(), 1) - 1;
@@ -496,8 +579,11 @@ ffi::Error run_gradient(ffi::ThreadPool& pool, ffi::AnyBuffer& x, ffi::AnyBuffer
     std::string wrong =
         wrong_indices(g.starts, g.columns, g.capacity, g.rows, ceil_div(g.k, g.br), nullptr);
     if (!wrong.empty()) return ffi::Error::InvalidArgument(wrong);
-    gradient(pool, g, data<T>(x, batch.offset(x.dimensions(), 2, b)),
-             data<T>(dy, batch.offset(dy.dimensions(), 2, b)),
+    Patches<T> rows_of_x =
+        patches(data<T>(x, batch.offset(in, 4, b)), in, out, geometry, false);
+    Patches<T> rows_of_dy =
+        patches(data<T>(dy, batch.offset(out, 4, b)), out, out, {1, 1, 1, 1, 0, 0}, false);
+    gradient(pool, g, rows_of_x, rows_of_dy,
              static_cast<T*>(dw.untyped_data()) + b * g.capacity * g.br * g.bc);
   }
   return ffi::Error::Success();
@@ -505,23 +591,24 @@ ffi::Error run_gradient(ffi::ThreadPool& pool, ffi::AnyBuffer& x, ffi::AnyBuffer
 
 ffi::Error Product_(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer packed,
                     ffi::AnyBuffer starts, ffi::AnyBuffer features, ffi::AnyBuffer order,
-                    ffi::AnyBuffer bias, ffi::Result<ffi::AnyBuffer> y, bool transposed,
-                    bool has_bias, bool relu) {
-  return x.element_type() == ffi::F32
-             ? run_product<float>(pool, x, packed, starts, features, order, bias, *y, transposed,
-                                  has_bias, relu)
-             : run_product<bfloat16>(pool, x, packed, starts, features, order, bias, *y, transposed,
-                                     has_bias, relu);
+                    ffi::AnyBuffer bias, ffi::Result<ffi::AnyBuffer> y,
+                    ffi::Span<const int64_t> geometry, bool backwards, bool has_bias, bool relu) {
+  Geometry g{geometry[0], geometry[1], geometry[2], geometry[3], geometry[4], geometry[5]};
+  auto run = x.element_type() == ffi::F32 ? run_product<float> : run_product<bfloat16>;
+  return run(pool, x, packed, starts, features, order, bias, *y, g, backwards, has_bias, relu);
 }
 
 ffi::Error Gradient_(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
-                     ffi::AnyBuffer starts, ffi::AnyBuffer rows, ffi::Result<ffi::AnyBuffer> dw) {
-  return x.element_type() == ffi::F32 ? run_gradient<float>(pool, x, dy, starts, rows, *dw)
-                                      : run_gradient<bfloat16>(pool, x, dy, starts, rows, *dw);
+                     ffi::AnyBuffer starts, ffi::AnyBuffer rows, ffi::Result<ffi::AnyBuffer> dw,
+                     ffi::Span<const int64_t> geometry) {
+  Geometry g{geometry[0], geometry[1], geometry[2], geometry[3], geometry[4], geometry[5]};
+  auto run = x.element_type() == ffi::F32 ? run_gradient<float> : run_gradient<bfloat16>;
+  return run(pool, x, dy, starts, rows, *dw, g);
 }
 
 }  // namespace
 
+// x (images, height, width, channels), packed (capacity, rows, cols), starts, features, order, bias -> y.
 XLA_FFI_DEFINE_HANDLER_SYMBOL(block_sparse_product, Product_,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
@@ -532,10 +619,12 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(block_sparse_product, Product_,
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
-                                  .Attr<bool>("transposed")
+                                  .Attr<ffi::Span<const int64_t>>("geometry")
+                                  .Attr<bool>("backwards")
                                   .Attr<bool>("has_bias")
                                   .Attr<bool>("relu"));
 
+// x, dy (images, height, width, channels), starts, rows -> dw (capacity, rows, cols).
 XLA_FFI_DEFINE_HANDLER_SYMBOL(block_sparse_gradient, Gradient_,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
@@ -543,4 +632,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(block_sparse_gradient, Gradient_,
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>());
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<ffi::Span<const int64_t>>("geometry"));

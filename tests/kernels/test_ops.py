@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from sparsity.kernels import ops, reference
+from sparsity.kernels import ops, product, reference
 from sparsity.kernels.layout import Layout, from_mask, pack
 from tests.kernels.cases import CASES, FILLS, Case, layout_of, mask_of_kind, normal
 
@@ -120,8 +120,8 @@ def test_other_dtypes_run_dense_and_right():
         asked = reference.block_sparse_matmul(x, packed, layout, bias=bias)
         assert y.dtype == jnp.float64
         np.testing.assert_allclose(y, asked, rtol=1e-12, atol=1e-12)
-    assert "not float64" in ops.backend_of("cpu", layout, jnp.float64)[1]
-    assert "no block-sparse kernel for rocm" in ops.backend_of("rocm", layout, jnp.float32)[1]
+    assert "not float64" in product.backend_of("cpu", layout, jnp.float64)[1]
+    assert "no block-sparse kernel for rocm" in product.backend_of("rocm", layout, jnp.float32)[1]
 
 
 # ---- Transformations ----
