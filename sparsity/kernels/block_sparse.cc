@@ -393,24 +393,33 @@ void multiply(ffi::ThreadPool& pool, const Product& p, const Patches<T>& x, cons
   }
 }
 
-// A strip [rows][wide] of the patches' features [first, first + cols), 0 beyond.
+// Where each of `rows` rows of the patches lies, [taps][rows]: found once for all blocks that read it.
 template <typename T>
-void pack_strip(const Patches<T>& x, int64_t from, int64_t rows, int64_t first, int64_t cols,
-                int64_t wide, float* to) {
-  for (int64_t m = from; m < from + rows; ++m, to += wide) {
-    int64_t j = 0;
-    while (j < cols) {  // a block may span taps
-      int64_t tap = (first + j) / x.channels, channel = (first + j) % x.channels;
-      int64_t run = std::min(cols - j, x.channels - channel);
-      const T* row = x.at(m, tap);
+void locate(const Patches<T>& x, int64_t first, int64_t rows, std::vector<const T*>& at) {
+  at.resize(x.taps() * rows);
+  for (int64_t tap = 0; tap < x.taps(); ++tap)
+    for (int64_t m = 0; m < rows; ++m) at[tap * rows + m] = x.at(first + m, tap);
+}
+
+// A strip [rows][wide] of the features [first, first + cols) of located patches, 0 beyond.
+template <typename T>
+void pack_strip(const std::vector<const T*>& at, int64_t channels, int64_t rows, int64_t first,
+                int64_t cols, int64_t wide, float* to) {
+  for (int64_t j = 0; j < cols;) {  // a block may span taps
+    int64_t tap = (first + j) / channels, channel = (first + j) % channels;
+    int64_t run = std::min(cols - j, channels - channel);
+    for (int64_t m = 0; m < rows; ++m) {
+      const T* row = at[tap * rows + m];
+      float* here = to + m * wide + j;
       if (row)
-        for (int64_t i = 0; i < run; ++i) to[j + i] = widen(row[channel + i]);
+        for (int64_t i = 0; i < run; ++i) here[i] = widen(row[channel + i]);
       else
-        std::fill(to + j, to + j + run, 0.0f);
-      j += run;
+        std::fill(here, here + run, 0.0f);
     }
-    std::fill(to + cols, to + wide, 0.0f);
+    j += run;
   }
+  if (cols < wide)
+    for (int64_t m = 0; m < rows; ++m) std::fill(to + m * wide + cols, to + (m + 1) * wide, 0.0f);
 }
 
 struct Gradient {
@@ -439,8 +448,11 @@ void gradient(ffi::ThreadPool& pool, const Gradient& g, const Patches<T>& x, con
   float* packed_x = strips.at_least(grid * panel * tall);
   for (int64_t from = 0; from < g.m; from += panel) {
     int64_t rows = std::min(panel, g.m - from);
+    std::vector<const T*> x_rows, dy_rows;
+    locate(x, from, rows, x_rows);
+    locate(dy, from, rows, dy_rows);
     parallel(pool, grid, [&](int64_t r) {
-      pack_strip(x, from, rows, r * g.br, std::min(g.br, g.k - r * g.br), tall,
+      pack_strip(x_rows, x.channels, rows, r * g.br, std::min(g.br, g.k - r * g.br), tall,
                  packed_x + r * panel * tall);
     });
     parallel(pool, tasks.size(), [&](int64_t t) {
@@ -448,7 +460,7 @@ void gradient(ffi::ThreadPool& pool, const Gradient& g, const Patches<T>& x, con
       Task task = tasks[t];
       float* packed_dy = strip.at_least(rows * wide);
       int64_t here = task.column * g.bc;
-      pack_strip(dy, from, rows, here, std::min(g.bc, g.n - here), wide, packed_dy);
+      pack_strip(dy_rows, g.n, rows, here, std::min(g.bc, g.n - here), wide, packed_dy);
       Segment all{0, rows, packed_dy};
       for (int64_t s = task.begin; s < task.end; ++s)
         for (int64_t j = 0; j < wide; j += WIDTH)
