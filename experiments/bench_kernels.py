@@ -53,7 +53,15 @@ def measure(task: Task, block: int, percent: float) -> dict[str, Any]:
     times = {name: 1000 * statistics.median(found) for name, found in seconds.items()}
     ratios = {verb: times[f"dense {verb.split(',')[0]}"] / times[verb] for verb in VERBS}
     peers = {n: times["dense forward"] / ms for n, ms in times.items() if n.startswith("peer")}
-    return {"block": block, "percent": percent, "ms": times, "ratios": ratios | peers}
+    # Long programs lose more to a busy machine than short ones, so that its ratios flatter.
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return {
+        "block": block,
+        "percent": percent,
+        "load": load,
+        "ms": times,
+        "ratios": ratios | peers,
+    }
 
 
 def _timed(programs: Mapping[str, Program], rounds: int) -> dict[str, list[float]]:

@@ -41,5 +41,10 @@ def page(results: Mapping[str, Any]) -> str:
         cells = [f"{part['ratios'][c]:.2f}" if c in part["ratios"] else "" for c in columns]
         lines.append(f"| {part['block']} | {part['percent']:g}% | " + " | ".join(cells) + " |")
     dense = [part["ms"]["dense forward"] for part in results["parts"]]
-    lines += ["", f"The dense forward product took {statistics.median(dense):.2f} ms."]
+    load = max((part["load"] for part in results["parts"]), default=0.0)
+    took = f"The dense forward product took {statistics.median(dense):.2f} ms."
+    busy = (
+        f"The machine's load average was at most {load:.1f}; far above the cores, ratios flatter."
+    )
+    lines += ["", took, busy]
     return "\n".join(lines) + "\n"

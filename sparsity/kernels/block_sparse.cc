@@ -190,43 +190,50 @@ int64_t tile_rows(int64_t extent) {
 }
 
 // The matrix of patches that a product multiplies: row m is an output pixel, feature (tap, channel).
+//
+// Backwards, x is dy and the output lies over the convolution's input. Pixels that differ modulo the stride
+// meet different taps, so that each class of them is a product of its own, with those taps only.
 template <typename T>
 struct Patches {
   const T* x;                                // (images, height, width, channels)
   int64_t height, width, channels;           // of x
-  int64_t out_height, out_width;             // pixels per image of the output
-  int64_t kernel_height, kernel_width;       // taps
+  int64_t full_height, full_width;           // of the output
+  int64_t first_y, first_x, step_y, step_x;  // which pixels of the output are rows
+  int64_t kernel_width;
   int64_t stride_y, stride_x, pad_y, pad_x;  // of the convolution
-  bool backwards;                            // x is dy, and the output is over the convolution's input
+  bool backwards;
+  std::vector<int64_t> taps;
 
-  int64_t taps() const { return kernel_height * kernel_width; }
-  int64_t features() const { return taps() * channels; }
-  // The channels that row m meets at a tap; null where it meets the border.
-  const T* at(int64_t m, int64_t tap) const {
-    int64_t image = m / (out_height * out_width);
-    int64_t y = m / out_width % out_height, x_ = m % out_width;
-    y = backwards ? y + pad_y - tap / kernel_width : y * stride_y - pad_y + tap / kernel_width;
-    x_ = backwards ? x_ + pad_x - tap % kernel_width : x_ * stride_x - pad_x + tap % kernel_width;
-    if (y < 0 || x_ < 0) return nullptr;
-    if (backwards) {
-      if (y % stride_y || x_ % stride_x) return nullptr;
-      y /= stride_y, x_ /= stride_x;
-    }
-    if (y >= height || x_ >= width) return nullptr;
-    return x + ((image * height + y) * width + x_) * channels;
+  int64_t features() const { return int64_t(taps.size()) * channels; }
+  int64_t tall() const { return std::max<int64_t>(0, ceil_div(full_height - first_y, step_y)); }
+  int64_t wide() const { return std::max<int64_t>(0, ceil_div(full_width - first_x, step_x)); }
+  int64_t image(int64_t m) const { return m / (tall() * wide()); }
+  int64_t y(int64_t m) const { return first_y + m / wide() % tall() * step_y; }
+  int64_t x_(int64_t m) const { return first_x + m % wide() * step_x; }
+  // The output's pixel that row m is.
+  int64_t pixel(int64_t m) const { return (image(m) * full_height + y(m)) * full_width + x_(m); }
+  // The channels that row m meets at the i-th tap; null where it meets the border.
+  const T* at(int64_t m, int64_t i) const {
+    int64_t down = taps[i] / kernel_width, right = taps[i] % kernel_width;
+    int64_t there_y = backwards ? (y(m) + pad_y - down) : y(m) * stride_y - pad_y + down;
+    int64_t there_x = backwards ? (x_(m) + pad_x - right) : x_(m) * stride_x - pad_x + right;
+    if (there_y < 0 || there_x < 0) return nullptr;
+    if (backwards) there_y /= stride_y, there_x /= stride_x;
+    if (there_y >= height || there_x >= width) return nullptr;
+    return x + ((image(m) * height + there_y) * width + there_x) * channels;
   }
 };
 
 // One product out[M, N] = patches[M, taps * k] W with W's blocks listed by output column.
 struct Product {
-  int64_t m, k, n;          // rows, features per group, columns of the output
-  int64_t in, out;          // entries of a block along the features and along N
-  int64_t columns;          // blocks along N
-  int64_t groups;           // lists that make one column: group g of column c is starts[g * columns + c]
-  const int32_t* starts;    // groups * columns + 1
-  const int32_t* order;     // packed places by column, or null where they lie in that order
-  const int32_t* features;  // per packed place, its block along k
-  bool transposed;          // packed blocks are (out, in)
+  int64_t m, k, n;             // rows, features per list, columns of the output
+  int64_t in, out;             // entries of a block along the features and along N
+  int64_t columns;             // blocks along N
+  std::vector<int64_t> lists;  // what makes a column: list l of column c is starts[l * columns + c]
+  const int32_t* starts;
+  const int32_t* order;        // packed places by column, or null where they lie in that order
+  const int32_t* features;     // per packed place, its block along k
+  bool transposed;             // packed blocks are (out, in)
   bool relu;
 };
 
@@ -294,7 +301,7 @@ template <typename T>
 void pack_tile(const Patches<T>& x, int64_t first, int64_t rows, int64_t mr, float* tile) {
   const T* from[MAX_ROWS];
   const T* nothing = zeros<T>(x.channels);
-  for (int64_t tap = 0; tap < x.taps(); ++tap) {
+  for (int64_t tap = 0; tap < int64_t(x.taps.size()); ++tap) {
     for (int64_t i = 0; i < mr; ++i) {
       from[i] = i < rows ? x.at(first + i, tap) : nullptr;
       if (!from[i]) from[i] = nothing;
@@ -323,14 +330,16 @@ template <typename T>
 int64_t gather(const Product& p, const T* packed, int64_t column, int64_t wide, Scratch& scratch,
                std::vector<Segment>& segments) {
   int64_t live = 0;
-  for (int64_t list = column; list < p.groups * p.columns; list += p.columns)
-    live += p.starts[list + 1] - p.starts[list];
+  for (int64_t list : p.lists) {
+    const int32_t* starts = p.starts + list * p.columns + column;
+    live += starts[1] - starts[0];
+  }
   bool in_place = sizeof(T) == 4 && !p.transposed && wide == p.out;
   float* copies = in_place ? nullptr : scratch.at_least(live * p.in * wide);
   segments.clear();
-  for (int64_t group = 0; group < p.groups; ++group)
-    for (int64_t s = p.starts[group * p.columns + column];
-         s < p.starts[group * p.columns + column + 1]; ++s) {
+  for (size_t i = 0; i < p.lists.size(); ++i) {
+    const int32_t* starts = p.starts + p.lists[i] * p.columns + column;
+    for (int64_t s = starts[0]; s < starts[1]; ++s) {
       int64_t place = p.order ? p.order[s] : s;
       int64_t feature = p.features[place] * p.in;
       int64_t length = std::min(p.in, p.k - feature);
@@ -341,18 +350,23 @@ int64_t gather(const Product& p, const T* packed, int64_t column, int64_t wide, 
         weights = copies;
         copies += p.in * wide;
       }
-      segments.push_back({group * p.k + feature, length, weights});
+      segments.push_back({int64_t(i) * p.k + feature, length, weights});
     }
+  }
   return live;
 }
 
+// pixels: where each row lies in y.
 template <typename T>
-void finish(const Product& p, const float* tile, int64_t rows, int64_t cols, const T* bias, T* y) {
-  for (int64_t i = 0; i < rows; ++i, tile += WIDTH, y += p.n)
+void finish(const Product& p, const float* tile, const int64_t* pixels, int64_t rows, int64_t cols,
+            const T* bias, T* y) {
+  for (int64_t i = 0; i < rows; ++i, tile += WIDTH) {
+    T* row = y + pixels[i] * p.n;
     for (int64_t j = 0; j < cols; ++j) {
       float v = tile[j] + (bias ? widen(bias[j]) : 0.0f);
-      narrow(p.relu && v < 0 ? 0.0f : v, y + j);
+      narrow(p.relu && v < 0 ? 0.0f : v, row + j);
     }
+  }
 }
 
 template <typename T>
@@ -360,11 +374,14 @@ void multiply(ffi::ThreadPool& pool, const Product& p, const Patches<T>& x, cons
               const T* bias, T* y) {
   thread_local Scratch panel_scratch;
   int64_t wide = ceil_div(p.out, LANES) * LANES, deep = x.features();
-  int64_t panel = std::max<int64_t>(4, PANEL_BYTES / (4 * deep) / MAX_ROWS) * MAX_ROWS;
+  int64_t row_bytes = 4 * std::max<int64_t>(deep, 1);
+  int64_t panel = std::max<int64_t>(4, PANEL_BYTES / row_bytes / MAX_ROWS) * MAX_ROWS;
+  std::vector<int64_t> pixels(std::min(panel, p.m));
   for (int64_t from = 0; from < p.m; from += panel) {
     int64_t rows = std::min(panel, p.m - from);
     int64_t mr = tile_rows(rows), tiles = ceil_div(rows, mr);
     float* packed_x = panel_scratch.at_least(tiles * mr * deep);
+    for (int64_t i = 0; i < rows; ++i) pixels[i] = x.pixel(from + i);
     parallel(pool, tiles, [&](int64_t t) {
       int64_t first = from + t * mr;
       pack_tile(x, first, std::min(mr, from + rows - first), mr, packed_x + t * mr * deep);
@@ -385,8 +402,8 @@ void multiply(ffi::ThreadPool& pool, const Product& p, const Patches<T>& x, cons
         for (int64_t t = tiles * cut / cuts; t < tiles * (cut + 1) / cuts; ++t) {
           int64_t first = from + t * mr;
           kernel(segments.data(), count, packed_x + t * mr * deep, mr, j, wide, tile, WIDTH, false);
-          finish(p, tile, std::min(mr, from + rows - first), some, bias ? bias + here + j : nullptr,
-                 y + first * p.n + here + j);
+          finish(p, tile, pixels.data() + t * mr, std::min(mr, from + rows - first), some,
+                 bias ? bias + here + j : nullptr, y + here + j);
         }
       }
     });
@@ -396,8 +413,8 @@ void multiply(ffi::ThreadPool& pool, const Product& p, const Patches<T>& x, cons
 // Where each of `rows` rows of the patches lies, [taps][rows]: found once for all blocks that read it.
 template <typename T>
 void locate(const Patches<T>& x, int64_t first, int64_t rows, std::vector<const T*>& at) {
-  at.resize(x.taps() * rows);
-  for (int64_t tap = 0; tap < x.taps(); ++tap)
+  at.resize(x.taps.size() * rows);
+  for (int64_t tap = 0; tap < int64_t(x.taps.size()); ++tap)
     for (int64_t m = 0; m < rows; ++m) at[tap * rows + m] = x.at(first + m, tap);
 }
 
@@ -534,10 +551,26 @@ struct Geometry {
 };
 
 template <typename T>
-Patches<T> patches(const T* x, Dims in, Dims out, const Geometry& g, bool backwards) {
-  return {x,           last(in, 3),     last(in, 2),    last(in, 1), last(out, 3),
-          last(out, 2), g.kernel_height, g.kernel_width, g.stride_y,  g.stride_x,
-          g.pad_y,     g.pad_x,         backwards};
+Patches<T> patches(const T* x, Dims in, Dims out, const Geometry& g) {
+  Patches<T> p{x,          last(in, 3), last(in, 2), last(in, 1), last(out, 3), last(out, 2),
+               0,          0,           1,           1,           g.kernel_width, g.stride_y,
+               g.stride_x, g.pad_y,     g.pad_x,     false,       {}};
+  for (int64_t tap = 0; tap < g.kernel_height * g.kernel_width; ++tap) p.taps.push_back(tap);
+  return p;
+}
+
+// The pixels (y, x) modulo the stride of a convolution's input, with the taps that they meet.
+template <typename T>
+Patches<T> pixels_of_class(const Patches<T>& all, int64_t y, int64_t x) {
+  Patches<T> p = all;
+  p.backwards = true;
+  p.first_y = y, p.first_x = x, p.step_y = p.stride_y, p.step_x = p.stride_x;
+  p.taps.clear();
+  for (int64_t tap : all.taps)
+    if ((y + p.pad_y - tap / p.kernel_width) % p.stride_y == 0 &&
+        (x + p.pad_x - tap % p.kernel_width) % p.stride_x == 0)
+      p.taps.push_back(tap);
+  return p;
 }
 
 template <typename T>
@@ -547,28 +580,36 @@ ffi::Error run_product(ffi::ThreadPool& pool, ffi::AnyBuffer& x, ffi::AnyBuffer&
                        bool backwards, bool has_bias, bool relu) {
   Batch batch(y.dimensions(), 4);
   Product p;
-  int64_t taps = geometry.kernel_height * geometry.kernel_width;
+  int64_t taps = geometry.kernel_height * geometry.kernel_width, images = last(y.dimensions(), 4);
+  int64_t lists = last(starts.dimensions(), 1) - 1, capacity = last(packed.dimensions(), 3);
   p.n = last(y.dimensions(), 1);
-  p.m = last(y.dimensions(), 4) * last(y.dimensions(), 3) * last(y.dimensions(), 2);
   p.k = last(x.dimensions(), 1) * (backwards ? 1 : taps);
-  p.groups = backwards ? taps : 1;
   p.in = last(packed.dimensions(), backwards ? 1 : 2);
   p.out = last(packed.dimensions(), backwards ? 2 : 1);
-  p.columns = (last(starts.dimensions(), 1) - 1) / p.groups;
+  p.columns = backwards ? lists / taps : lists;
   p.transposed = backwards, p.relu = relu;
-  int64_t capacity = last(packed.dimensions(), 3);
   for (int64_t b = 0; b < batch.count; ++b) {
     p.starts = data<int32_t>(starts, batch.offset(starts.dimensions(), 1, b));
     p.features = data<int32_t>(features, batch.offset(features.dimensions(), 1, b));
     p.order = backwards ? data<int32_t>(order, batch.offset(order.dimensions(), 1, b)) : nullptr;
-    std::string wrong = wrong_indices(p.starts, p.groups * p.columns, capacity, p.features,
-                                      ceil_div(p.k, p.in), p.order);
+    std::string wrong =
+        wrong_indices(p.starts, lists, capacity, p.features, ceil_div(p.k, p.in), p.order);
     if (!wrong.empty()) return ffi::Error::InvalidArgument(wrong);
-    const T* here = data<T>(x, batch.offset(x.dimensions(), 4, b));
-    multiply(pool, p, patches(here, x.dimensions(), y.dimensions(), geometry, backwards),
-             data<T>(packed, batch.offset(packed.dimensions(), 3, b)),
-             has_bias ? data<T>(bias, batch.offset(bias.dimensions(), 1, b)) : nullptr,
-             static_cast<T*>(y.untyped_data()) + b * p.m * p.n);
+    const T* blocks = data<T>(packed, batch.offset(packed.dimensions(), 3, b));
+    const T* added = has_bias ? data<T>(bias, batch.offset(bias.dimensions(), 1, b)) : nullptr;
+    T* out = static_cast<T*>(y.untyped_data()) + b * int64_t(y.element_count() / batch.count);
+    Patches<T> all = patches(data<T>(x, batch.offset(x.dimensions(), 4, b)), x.dimensions(),
+                             y.dimensions(), geometry);
+    if (!backwards) {
+      p.lists = {0}, p.m = images * all.tall() * all.wide();
+      multiply(pool, p, all, blocks, added, out);
+      continue;
+    }
+    for (int64_t cls = 0; cls < geometry.stride_y * geometry.stride_x; ++cls) {
+      Patches<T> some = pixels_of_class(all, cls / geometry.stride_x, cls % geometry.stride_x);
+      p.lists = some.taps, p.m = images * some.tall() * some.wide();
+      multiply(pool, p, some, blocks, added, out);
+    }
   }
   return ffi::Error::Success();
 }
@@ -591,10 +632,9 @@ ffi::Error run_gradient(ffi::ThreadPool& pool, ffi::AnyBuffer& x, ffi::AnyBuffer
     std::string wrong =
         wrong_indices(g.starts, g.columns, g.capacity, g.rows, ceil_div(g.k, g.br), nullptr);
     if (!wrong.empty()) return ffi::Error::InvalidArgument(wrong);
-    Patches<T> rows_of_x =
-        patches(data<T>(x, batch.offset(in, 4, b)), in, out, geometry, false);
+    Patches<T> rows_of_x = patches(data<T>(x, batch.offset(in, 4, b)), in, out, geometry);
     Patches<T> rows_of_dy =
-        patches(data<T>(dy, batch.offset(out, 4, b)), out, out, {1, 1, 1, 1, 0, 0}, false);
+        patches(data<T>(dy, batch.offset(out, 4, b)), out, out, {1, 1, 1, 1, 0, 0});
     gradient(pool, g, rows_of_x, rows_of_dy,
              static_cast<T*>(dw.untyped_data()) + b * g.capacity * g.br * g.bc);
   }
