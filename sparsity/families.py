@@ -12,7 +12,7 @@ from sparsity.gates import Gate
 from sparsity.named import choose
 from sparsity.penalties import Q, outer, plain, shrinkage
 from sparsity.units import masks as selections
-from sparsity.units.partition import Partition, Tree, Units, leaves, scale
+from sparsity.units.partition import Partition, Tree, Units, leaves, scale, sealed
 from sparsity.units.scores import Score, norms
 
 Select = Callable[[Partition, Units, Mapping[str, Any]], Units]
@@ -51,7 +51,9 @@ def hard(
     def apply(state: State, context: Context) -> Applied:
         if not context.masked:
             return Applied(state.params)
-        return Applied(scale(partition, state.memory.masks, state.params))
+        # Where dead weights are 0 already, a masked copy of the weights would be a pass for nothing.
+        mask = sealed if context.zeroed else scale
+        return Applied(mask(partition, state.memory.masks, state.params))
 
     def update(state: State, context: Context, signals: Signals) -> State:
         key = jax.random.wrap_key_data(state.memory.key)
