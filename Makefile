@@ -16,7 +16,7 @@ OTHER_END = $(if $(filter $(VENV)/ready-3.11.%,$(READY)),3.13 3.12,3.11)
 PYENV_ROOT ?= $(HOME)/.pyenv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench clean
+.PHONY: help setup demo test test-all check format bench bench-kernels clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1\t/p' Makefile | expand -t 16
@@ -55,6 +55,9 @@ format: $(READY) ## rewrite the code as `make check` wants it, where a program c
 bench: $(READY) ## measure [BENCH_FLAGS=... BENCH_LAUNCH_FLAGS=...]
 	@$(RUN) experiments.bench $(BENCH_FLAGS)
 	@$(RUN) experiments.bench_launch $(BENCH_LAUNCH_FLAGS)
+
+bench-kernels: $(READY) ## measure the block-sparse kernels [KERNEL_FLAGS=...]
+	@$(RUN) experiments.bench_kernels $(KERNEL_FLAGS)
 
 clean: ## remove the environments and caches; runs/ stays
 	rm -rf .venv .venv-other .cache .hypothesis .pytest_cache .ruff_cache build dist *.egg-info

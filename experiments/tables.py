@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
-from experiments.reporting import results
+from experiments.reporting import charts, results
 from experiments.surroundings import surroundings
 from experiments.sweeps import outcomes, pool
 from experiments.sweeps.points import Job, Point, points, resolved
@@ -121,6 +121,7 @@ def run(config: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
     return {
         "title": config["title"],
         "claims": config["claims"],
+        "figure": config.get("figure", ""),
         "seeds": list(config["seeds"]),
         "tuning": {
             "seeds": list(config["tuning"]["seeds"]),
@@ -166,7 +167,7 @@ def main(argv: list[str]) -> None:
         "surroundings": surroundings(),
         "run seconds": round(sum(r["summary"].get("seconds", 0.0) for r in found["runs"])),
     }
-    written = results.write(Path(str(OUT.value)) / name, found)
+    written = results.write(Path(str(OUT.value)) / name, found, charts.drawn(found))
     print(results.text(found))
     print(f"\n{', '.join(str(path) for path in written)}; {time.time() - started:.0f} s")
 

@@ -67,6 +67,7 @@ def get_config() -> ConfigDict:
             "like": SAME,
         },
     ]
+    config.figure = "softmax scores beat Frobenius scores, A kept"
     config.claims = [
         {
             "claim": "SequentialAttention++ beats one-shot magnitude",

@@ -126,6 +126,12 @@ def picture(draw: Callable[[Axes], None], size: tuple[float, float], described: 
     return _inlined(file.getvalue(), described)
 
 
+def standalone(svg: str) -> str:
+    """A picture as a document of its own, on white."""
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return svg.replace("<svg ", f'<svg {names} style="background: #ffffff" ', 1) + "\n"
+
+
 def _inlined(svg: str, described: str) -> str:
     """The SVG element alone: no header or metadata, short coordinates, colours that a theme replaces."""
     svg = svg[svg.index("<svg") :]

@@ -25,12 +25,15 @@ class Line(NamedTuple):
 
 
 def accuracy_against_sparsity(
-    rows: Sequence[Mapping[str, Any]], looks: Mapping[str, Style], lowest: float | None = None
+    rows: Sequence[Mapping[str, Any]],
+    looks: Mapping[str, Style],
+    lowest: float | None = None,
+    width: float = 5.4,
 ) -> str:
     """Mean accuracy over the asked sparsity, one line per method; a row without sparsity is a band.
 
     rows: mappings with method, asked (in [0, 1)), accuracy and sd (percent; sd may be None), and where
-    known accuracies, those of the single seeds. lowest: where the axis of accuracy begins.
+    known accuracies, those of the single seeds. lowest: where the axis of accuracy begins. width: inches.
     """
     sparse = [row for row in rows if row["asked"] > 0]
     places = sorted({_place(row["asked"]) for row in sparse})
@@ -62,7 +65,7 @@ def accuracy_against_sparsity(
         label_ends(axes, ends, height=3.7)
 
     listed = "; ".join(f"{r['method']} at {100 * r['asked']:g}%: {r['accuracy']:.2f}" for r in rows)
-    return picture(draw, (5.4, 4.2), f"Accuracy in percent against sparsity. {listed}")
+    return picture(draw, (width, 4.2), f"Accuracy in percent against sparsity. {listed}")
 
 
 def sparsity_over_time(curve: Curve, phases: Sequence[Span], steps: int, style: Style) -> str:

@@ -117,8 +117,8 @@ def text(found: Results) -> str:
     )
 
 
-def markdown(found: Results) -> str:
-    """The table, what was tuned, the claims, and how it was made."""
+def markdown(found: Results, pictures: Sequence[str] = ()) -> str:
+    """The table, its pictures (names of files), the claims, what was tuned, and how it was made."""
     rows, how, tuning = table(found), found["how"], found["tuning"]
     trials = {name: own for name, own in tuning["trials"].items() if own}
     count = len(next(iter(trials.values()), []))
@@ -140,6 +140,7 @@ def markdown(found: Results) -> str:
         [f"# {found['title']}"],
         [made],
         rows_in_markdown(rows),
+        *[[f"![{name}]({name})"] for name in pictures],
         ["## Claims"],
         [judged],
         rows_in_markdown(_claim_rows(found)),
@@ -231,14 +232,16 @@ def _escaped(words: str) -> str:
     return words.replace("±", "$\\pm$")
 
 
-def write(stem: Path, found: Results) -> list[Path]:
-    """Writes stem.md, .csv, .tex and .json; returns their paths."""
+def write(stem: Path, found: Results, pictures: Mapping[str, str] | None = None) -> list[Path]:
+    """Writes stem.md, .csv, .tex, .json, and stem-NAME.svg of each picture; returns their paths."""
     stem.parent.mkdir(parents=True, exist_ok=True)
+    drawn = {f"-{name}.svg": svg for name, svg in (pictures or {}).items()}
     texts = {
-        ".md": markdown(found),
+        ".md": markdown(found, [stem.name + suffix for suffix in drawn]),
         ".csv": comma_separated(found),
         ".tex": latex(found),
         ".json": json.dumps(found, indent=1) + "\n",
+        **drawn,
     }
     paths = [stem.with_name(stem.name + suffix) for suffix in texts]
     for path, content in zip(paths, texts.values(), strict=True):

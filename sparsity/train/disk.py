@@ -19,7 +19,8 @@ def make(folder: Path) -> None:
     """Makes a folder, and those above it, each listed on the disk in the one above."""
     if folder.is_dir():
         return
-    make(folder.parent)
+    if not folder.parent.exists():
+        make(folder.parent)
     folder.mkdir(exist_ok=True)
     sync(folder.parent)
 

@@ -3,12 +3,13 @@
 import json
 import math
 from functools import partial
+from xml.etree import ElementTree
 
 import pytest
 
 from configs.tables import fashion_mnist
 from experiments import tables
-from experiments.reporting import results
+from experiments.reporting import charts, results
 from experiments.surroundings import surroundings
 from experiments.sweeps import outcomes
 
@@ -54,14 +55,33 @@ def test_a_table_tunes_on_validation_reports_on_test_and_resumes(small, tmp_path
         tables.run(small, partial(outcomes.read, folder=tmp_path / "runs"))["runs"] == found["runs"]
     )
     found["how"] = {"command": "x", "surroundings": surroundings(), "run seconds": 1}
-    paths = results.write(tmp_path / "out" / "small", found)
-    assert [path.suffix for path in paths] == [".md", ".csv", ".tex", ".json"]
+    pictures = charts.drawn({**found, "figure": "it is better"})
+    assert set(pictures) == {"difference"}  # one sparsity makes no curve
+    paths = results.write(tmp_path / "out" / "small", found, pictures)
+    assert [path.suffix for path in paths] == [".md", ".csv", ".tex", ".json", ".svg"]
+    ElementTree.fromstring(paths[4].read_text())  # a document of its own
     words = paths[0].read_text()
+    assert "(small-difference.svg)" in words
     for run in found["runs"]:
         assert f"{run['summary']['accuracy']}" in paths[1].read_text()
     assert "2 trials per method" in words and "6 combinations in all" in words
     assert words.count("| chosen |") == 3 and "(1 failed)" in words
     assert paths[2].read_text().count(r"\\") == len(results.table(found))
+
+
+def test_accuracy_is_drawn_over_the_sparsities_of_each_block(small):
+    cells = [{"blocks.block": [8, 8], "density": d} for d in ("0.1", "0.05")]
+
+    def run(arm, cell, seed):
+        asked = 1 - float(cell.get("density", 1))
+        summary = {"accuracy": 0.9, "asked_sparsity": asked, "achieved_sparsity": asked}
+        return {"arm": arm, "cell": cell, "seed": seed, "summary": summary, "cause": ""}
+
+    runs = [run("dense", {}, s) for s in (1, 2)]
+    runs += [run("magnitude", c, s) for c in cells for s in (1, 2)]
+    drawn = charts.drawn({"cells": cells, "runs": runs, "claims": []})
+    assert set(drawn) == {"8x8"}
+    assert "magnitude at 90%: 90.00" in ElementTree.fromstring(drawn["8x8"]).attrib["aria-label"]
 
 
 def cell(*accuracies, causes=()):
