@@ -51,6 +51,8 @@ class Context:
     target:   the same at the plan's end.
     regrow:   whether an update may revive dead units.
     key:      randomness; None is deterministic.
+    zeroed:   whether dead weights are known to be 0 already, so that a mask of weights has nothing to do
+              in the forward pass and masks the gradient alone (static; the training step says so).
     """
 
     phase: Kind = dataclasses.field(metadata={"static": True}, default=Kind.DENSE)
@@ -59,6 +61,7 @@ class Context:
     target: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     regrow: Any = True
     key: Any = None
+    zeroed: bool = dataclasses.field(metadata={"static": True}, default=False)
 
     @property
     def masked(self) -> bool:

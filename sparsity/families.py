@@ -12,7 +12,7 @@ from sparsity.gates import Gate
 from sparsity.named import choose
 from sparsity.penalties import Q, outer, plain, shrinkage
 from sparsity.units import masks as selections
-from sparsity.units.partition import Partition, Tree, Units, leaves, scale
+from sparsity.units.partition import Partition, Tree, Units, leaves, scale, sealed
 from sparsity.units.scores import Score, norms
 
 Select = Callable[[Partition, Units, Mapping[str, Any]], Units]
@@ -51,7 +51,9 @@ def hard(
     def apply(state: State, context: Context) -> Applied:
         if not context.masked:
             return Applied(state.params)
-        return Applied(scale(partition, state.memory.masks, state.params))
+        # Where dead weights are 0 already, a masked copy of the weights would be a pass for nothing.
+        mask = sealed if context.zeroed else scale
+        return Applied(mask(partition, state.memory.masks, state.params))
 
     def update(state: State, context: Context, signals: Signals) -> State:
         key = jax.random.wrap_key_data(state.memory.key)
@@ -87,12 +89,16 @@ def gated(
         return State(params, gates, _all_alive(partition, keys[0]) if select else ())
 
     def multipliers(state: State, context: Context) -> Units:
-        return {
-            name: gate.multiplier(
-                state.gates[name], group.batch, _target(context, name, group.size)
+        soft: Units = {}
+        for names in _alike(partition):
+            batch, size = partition[names[0]].batch, partition[names[0]].size
+            # Layers of one shape together: a network of twenty compiles a few softmaxes and not twenty.
+            found = jax.vmap(lambda x, density, batch=batch: gate.multiplier(x, batch, density))(
+                jnp.stack([state.gates[name] for name in names]),
+                jnp.stack([_target(context, name, size) for name in names]),
             )
-            for name, group in partition.items()
-        }
+            soft |= dict(zip(names, found, strict=True))
+        return {name: soft[name] for name in partition}
 
     def apply(state: State, context: Context) -> Applied:
         soft = multipliers(state, context)
@@ -181,6 +187,14 @@ def _selected(
         for name, score in scores.items()
     }
     return memory._replace(masks=select(partition, eligible, context.keep))
+
+
+def _alike(partition: Partition) -> list[list[str]]:
+    """The groups' names, those of one grid and batch together."""
+    found: dict[Any, list[str]] = {}
+    for name, group in partition.items():
+        found.setdefault((group.grid, group.batch), []).append(name)
+    return list(found.values())
 
 
 def _target(context: Context, name: str, size: int) -> jax.Array:

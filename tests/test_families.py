@@ -54,6 +54,23 @@ def test_hard_keeps_the_units_with_the_best_scores(score):
     assert alive.sum() == 4 and values[alive].min() > values[~alive].max()
 
 
+def test_where_dead_weights_are_zero_a_mask_need_not_touch_the_forward_pass():
+    method = hard(W, SCORES["l2"])
+    state = method.update(method.init(KEY, weights()), at(), Signals())
+    buried = scale(W, state.memory.masks, state.params)
+
+    def loss(params, context):
+        applied = method.apply(state._replace(params=params), context).params
+        return jnp.sum(jnp.sin(applied["w"] + 1) * weights(1)["w"]), applied
+
+    value = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    ends = [value(buried, at(zeroed=zeroed)) for zeroed in (False, True)]
+    one, other = ([np.asarray(x).tobytes() for x in jax.tree.leaves(end)] for end in ends)
+    assert one == other
+    untouched = method.apply(state._replace(params=weights()), at(zeroed=True)).params["w"]
+    np.testing.assert_array_equal(untouched, weights()["w"])
+
+
 @pytest.mark.parametrize("score", SCORES)
 def test_hard_needs_what_its_score_reads(score):
     needs = hard(W, SCORES[score], batches=7).needs

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from sparsity.contract import Context, Signals
-from sparsity.plan.phases import Phase, Plan, Tick, share_at, starts, walk
+from sparsity.plan.phases import Kind, Phase, Plan, Tick, share_at, starts, walk
 from sparsity.target import Target, context_of
 from sparsity.train.state import TrainState
 from sparsity.train.step import Programs, Span
@@ -72,9 +72,10 @@ class Force(NamedTuple):
 
 
 # What may be due before a step. The plan's ticks stand behind SAVE and before CONCLUDE, each behind its
-# RESTART and before its SETTLE: every act takes the state once, so that between two acts it can be saved.
+# RESTART or BURY and before its SETTLE: every act takes the state once, so that between two acts it can be
+# saved.
 LOG, EVALUATE, SAVE, CONCLUDE = "log", "evaluate", "save", "conclude"
-RESTART, SETTLE = "restart", "settle"
+RESTART, BURY, SETTLE = "restart", "bury", "settle"
 
 
 def fit(run: Run, state: TrainState, acts: int = 0) -> TrainState:
@@ -128,6 +129,8 @@ def _keys(run: Run, act: Any, phase: Phase) -> Iterator[tuple[Any, ...]]:
         yield "evaluate", kind
     if act == RESTART:
         yield ("restart",)
+    if act == BURY:
+        yield "bury", kind
     if isinstance(act, Tick) and act.select:
         if run.programs.method.needs.batches:
             yield "signals", kind
@@ -148,6 +151,8 @@ def _due(run: Run, step: int, total: int, ticks: list[Tick]) -> Iterator[Any]:
     for tick in ticks:
         if tick.event == "enter" and run.plan[tick.index].reset == "restarted":
             yield RESTART
+        if _buries(run.plan, tick):
+            yield BURY
         yield tick
         if tick.select and run.settle:
             yield SETTLE
@@ -166,6 +171,8 @@ def _act(run: Run, state: TrainState, act: Any, after: Place, force: Force) -> T
         return _log(run, state, after.step, force)
     if act == RESTART:
         return run.programs.restart(state)
+    if act == BURY:
+        return run.programs.bury(state, force.context)
     if act == SETTLE:
         source = run.source(_looked_at(run, after.step))
         return run.programs.settle(state, source, force.context, batches=run.settle)
@@ -183,6 +190,17 @@ def _tick(run: Run, state: TrainState, tick: Tick, force: Force) -> TrainState:
         state, report = _choose(run, state, tick, force.context, force.phase)
     run.emit(_tick_record(tick, force.phase, report))
     return state
+
+
+def _buries(plan: Plan, tick: Tick) -> bool:
+    """Whether dead weights that were kept are zeroed from here on, under masks that stay.
+
+    Where masks are chosen anew, choosing them buries.
+    """
+    if tick.event != "enter" or tick.select or tick.index == 0:
+        return False
+    before, phase = plan[tick.index - 1 : tick.index + 1]
+    return phase.kind != Kind.DENSE and (before.dead, phase.dead) == ("kept", "zeroed")
 
 
 def _force(run: Run, tick: Tick) -> Force:

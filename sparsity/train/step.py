@@ -43,8 +43,10 @@ class Span(NamedTuple):
 
 class Programs(NamedTuple):
     """create:  (key, inputs) -> TrainState.
-    train:     (state, source, context, span, *, frozen, dead) -> state; the state is donated.
+    train:     (state, source, context, span, *, frozen, dead) -> state; the state is donated. With
+               dead="zeroed" its dead weights are 0, as `tick` or `bury` leave them.
     tick:      (state, context, signals, *, zero_moments, dead) -> (state, report): new masks; donated.
+    bury:      (state, context) -> state with its dead weights set to 0; donated.
     restart:   state -> state with the optimiser's moments as at the start; donated.
     signals:   (state, source, context) -> Signals, as the method needs.
     evaluate:  (state, context, batch) -> sums of loss, correct and examples.
@@ -57,6 +59,7 @@ class Programs(NamedTuple):
     create: Callable[..., TrainState]
     train: jax.stages.Wrapped
     tick: Callable[..., tuple[TrainState, Any]]
+    bury: Callable[..., TrainState]
     restart: Callable[..., TrainState]
     signals: Callable[..., Signals]
     evaluate: Callable[..., Any]
@@ -114,7 +117,10 @@ def programs(
         count["train", str(context.phase), frozen, dead] += 1
         batch, for_method, for_model = batch_at(state, source)
         progress = (state.step - span.start) / span.length
-        context = dataclasses.replace(context, progress=progress, key=for_method)
+        # The weights were buried by the tick or the step before this one.
+        context = dataclasses.replace(
+            context, progress=progress, key=for_method, zeroed=dead == "zeroed"
+        )
         before = trained(state.wrapped)
 
         def objective(tree):
@@ -166,6 +172,10 @@ def programs(
             "finite": finite,
         }
         return state._replace(wrapped=wrapped, opt=opt), report
+
+    def bury(state, context):
+        count["bury", str(context.phase)] += 1
+        return state._replace(wrapped=_buried(partition, method, state.wrapped, context, "zeroed"))
 
     def restart(state):
         count["restart",] += 1
@@ -223,6 +233,7 @@ def programs(
         create=create_from,
         train=jax.jit(train, static_argnames=("frozen", "dead"), donate_argnums=0),
         tick=jax.jit(tick, static_argnames=("zero_moments", "dead"), donate_argnums=0),
+        bury=jax.jit(bury, donate_argnums=0),
         restart=jax.jit(restart, donate_argnums=0),
         signals=jax.jit(signals),
         evaluate=jax.jit(evaluate),

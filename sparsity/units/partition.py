@@ -117,6 +117,28 @@ def scale(partition: Partition, units: Mapping[str, jax.Array], tree: Tree) -> T
     return replaced(tree, new)
 
 
+def sealed(partition: Partition, alive: Mapping[str, jax.Array], tree: Tree) -> Tree:
+    """`tree` as it is, its dead entries without gradient: `scale` by a mask where they are 0 already.
+
+    It spares a pass over the weights: what masks a gradient is compiled into whatever reads it.
+    """
+    found = leaves(tree)
+    wide = spread(partition, alive, tree)
+    return replaced(tree, {path: _sealed(found[path], mask) for path, mask in wide.items()})
+
+
+@jax.custom_vjp
+def _sealed(leaf: jax.Array, alive: jax.Array) -> jax.Array:
+    return leaf
+
+
+def _sealed_backwards(alive: jax.Array, gradient: jax.Array) -> tuple[jax.Array, None]:
+    return jnp.where(alive, gradient, 0), None
+
+
+_sealed.defvjp(lambda leaf, alive: (leaf, alive), _sealed_backwards)
+
+
 def _pool(leaf: jax.Array, view: View, group: Group, reduce: Callable[..., jax.Array]) -> jax.Array:
     sharding = _explicit(leaf)
     if sharding is None:

@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from sparsity.contract import Method
+from sparsity.contract import Method, Signals
 from sparsity.methods.dense import dense
 from sparsity.methods.grid import grid
 from sparsity.methods.magnitude import magnitude
@@ -226,6 +226,42 @@ def test_dead_weights_that_are_zeroed_stay_zero_under_momentum_and_decay():
     state = fit(run, state)
     norms = pool(run.target.partition, _squared(state.wrapped.params))[KERNEL]
     assert ((np.asarray(norms) > 0) == np.asarray(state.wrapped.memory.masks[KERNEL])).all()
+
+
+def test_a_phase_that_zeroes_under_masks_that_stay_begins_with_zeros():
+    plan = (
+        phase("dense", "50%")
+        + phase("sparse", "20%", dead="kept")
+        + phase("finetune", "30%", dead="zeroed")
+    )
+    run, state, _ = setting(magnitude, plan)
+    norms = {}
+
+    def watch(place, state):
+        wrapped = jax.device_get(state.wrapped)
+        norms[place] = np.asarray(pool(run.target.partition, _squared(wrapped.params))[KERNEL])[
+            ~np.asarray(wrapped.memory.masks[KERNEL])
+        ]
+
+    fit(run._replace(watch=watch, every=Every(log=0)), state)
+    assert (norms[Place(42, 0)] > 0).all(), "kept before it"
+    assert (norms[Place(42, 1)] == 0).all(), "zeroed before its first step"
+    assert set(compilations(run)) == set(run.programs.compilations)
+
+
+def test_a_step_that_zeroes_ends_as_one_that_keeps_and_is_buried_after_it():
+    # The forward pass of the first is not masked, that of the second is.
+    run, state, _ = setting(magnitude, plans.one_shot(dead="zeroed"))
+    made, context = run.programs, final_context(run.target, run.plan)
+    span = jax.device_put(Span(np.int32(0), np.int32(STEPS), np.float32(1.0)))
+    state, _ = made.tick(state, context, Signals(), dead="zeroed")
+    other = jax.tree.map(jnp.copy, state)
+    for _ in range(3):
+        state = made.train(state, data(), context, span, frozen=(), dead="zeroed")
+        other = made.train(other, data(), context, span, frozen=(), dead="kept")
+        other = made.bury(other, context)
+    for one, another in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-5, atol=1e-7)
 
 
 def test_the_learning_rate_of_a_plan_with_resets_is_that_of_one_without():
