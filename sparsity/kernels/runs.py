@@ -4,6 +4,7 @@ A run holds up to `size` live blocks of one column of the grid, transposed and l
 (cols, size * rows) whose product with the run's rows of x is the run's part of the column's outputs.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -30,6 +31,7 @@ class Runs(NamedTuple):
     place: jax.Array
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def runs_of(layout: Layout, size: int) -> Runs:
     """The layout's live blocks in runs of at most `size`."""
     found = chunks(layout, size)

@@ -9,7 +9,6 @@ panel are fetched while a step computes, by Pallas's pipeline. The indices are p
 Products of float32 take the precision that jax.default_matmul_precision says, as dense ones do.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ from sparsity.kernels.activations import ACTIVATIONS
 from sparsity.kernels.layout import Layout, transposed, transposed_blocks
 from sparsity.kernels.manual import vary_alike, varying
 from sparsity.kernels.runs import Runs, from_runs, runs_of, to_runs
-from sparsity.kernels.tpu_budget import LANES, TILES, VMEM_LIMIT, WIDE_TILES, deep, fitting, reach
+from sparsity.kernels.tpu_budget import TILES, VMEM_LIMIT, WIDE_TILES, deep, fitting, reach
 
 DTYPES = ("float32", "bfloat16")
 SIDES = (16, 32, 64, 128)

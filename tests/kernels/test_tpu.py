@@ -30,6 +30,7 @@ SLOW = [(side, dtype) for side in (16, 32, 64, 128) for dtype in TOLERANCES]
 def interpreted():
     """Kernels run on the CPU as a TPU would: memory starts as NaN, a race is an error of the test."""
     params = pltpu.InterpretParams(detect_races=True, uninitialized_memory="nan")
+    pltpu.reset_tpu_interpret_mode_state()
     with pltpu.force_tpu_interpret_mode(params):
         yield
     assert not found_races()
@@ -80,7 +81,11 @@ def near(got, asked, dtype):
     np.testing.assert_allclose(got, asked, rtol=0, atol=bound)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+# One in the quick suite: interpreting compiles each of them for many seconds.
+@pytest.mark.parametrize(
+    "name",
+    ["16, ragged", *(pytest.param(name, marks=pytest.mark.slow) for name in list(VARIANTS)[1:])],
+)
 def test_the_products_interpreted_are_the_definitions(name, interpreted):
     case, dtype = VARIANTS[name]
     assert not tpu.refusal(layout_of(case, np.ones(case.grid, bool)), dtype)
@@ -96,7 +101,7 @@ def test_every_block_and_kind_of_mask_interpreted_is_the_definition(side, dtype,
 
 
 def test_a_race_that_is_planted_is_found():
-    """Tiles of a parallel axis that write one output: what the other tests' fixture would report."""
+    """A write to where a copy is still landing: what the other tests' fixture would report."""
 
     def body(x, y, sem):
         copy = pltpu.make_async_copy(x, y, sem)
@@ -145,12 +150,12 @@ def test_a_new_mask_is_lowered_to_the_same_program():
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["random", "dead", "alive"])
 def test_runs_hold_every_live_block_once(kind):
     case = Case((80, 96), (16, 16))
     layout = layout_of(case, mask_of_kind(kind, 4, case.grid))
     packed = pack(normal(0, *case.shape), layout)
-    for size in (1, 3, 8):
+    for size in (1, 3):
         runs = runs_of(layout, size)
         np.testing.assert_array_equal(from_runs(to_runs(packed, runs), runs, layout), packed)
         assert int(jnp.sum(runs.length)) == int(layout.count)
