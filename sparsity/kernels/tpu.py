@@ -194,8 +194,10 @@ def _call(
     """The kernel over (tiles, runs), with the runs' tables prefetched; the runs in order, tiles in any."""
     tables = (runs.col, runs.length, runs.source, runs.rows.ravel())
     tables, args = vary_alike((tables, args))
-    axes = varying(args[0])
-    shape = jax.ShapeDtypeStruct(*out, **({"vma": axes} if axes else {}))
+    # Inside shard_map the result has to say over which axes of the mesh it varies.
+    aval: Any = jax.typeof(args[0])
+    varies = {"manual_axis_type": aval.manual_axis_type} if varying(args[0]) else {}
+    shape = jax.ShapeDtypeStruct(*out, **varies)
     call = pl.pallas_call(
         body,
         grid_spec=pltpu.PrefetchScalarGridSpec(num_scalar_prefetch=len(tables), grid=grid, **specs),

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from sparsity.kernels import dense, product, reference, tpu, tpu_budget
 from sparsity.kernels.layout import from_mask, pack
@@ -196,3 +198,24 @@ def test_what_has_no_kernel_is_refused_in_words_and_runs_dense(shape, block, dty
 def test_too_many_indices_are_refused_in_words():
     capacity = 2**18
     assert "MiB of SMEM" in tpu_budget.excess((4096, 4096), (16, 16), capacity, 2)
+
+
+@pytest.mark.parametrize("over", ["vmap", "shard_map"])
+def test_mapped_products_are_lowered_for_a_tpu(over):
+    """Over stacked weights, and over rows on devices with a weight that every device holds."""
+    layout = from_mask(np.ones((4, 4), bool), (64, 64), (16, 16))
+
+    def gradients(x, packed, layout):
+        loss = lambda x, packed: jnp.sum(block_sparse_matmul(x, packed, layout) ** 2)
+        return jax.grad(loss, (0, 1))(x, packed)
+
+    x, packed, leading = normal(0, 130, 64), normal(1, 16, 16, 16), (2,)
+    if over == "vmap":
+        run = jax.vmap(gradients)
+    else:
+        mesh, leading = jax.make_mesh((1,), ("rows",), axis_types=(AxisType.Auto,)), ()
+        specs = (P("rows"), P(), P())
+        run = jax.shard_map(gradients, mesh=mesh, in_specs=specs, out_specs=(P("rows"), P()))
+    args = jax.tree.map(lambda a: jnp.broadcast_to(a, (*leading, *a.shape)), (x, packed, layout))
+    module = jax.export.export(jax.jit(run), platforms=["tpu"])(*args).mlir_module()
+    assert module.count("tpu_custom_call") == 3
