@@ -96,7 +96,7 @@ def test_the_mlp_on_fashion_mnist_learns_and_ends_as_sparse_as_asked(data_root, 
     kept = {path: (int(mask.sum()), mask.size) for path, mask in masks.items()}
     assert kept == {"params/dense1/kernel": (78, 784), "params/dense2/kernel": (25, 256)}
     assert summary["achieved_sparsity"] == pytest.approx(
-        ((1 - 156 / 1568) * 784 + (1 - 102 / 1024) * 512) / (784 + 512)
+        ((1 - 78 / 784) * 784 + (1 - 25 / 256) * 256) / (784 + 256)
     )
 
 
