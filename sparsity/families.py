@@ -89,16 +89,12 @@ def gated(
         return State(params, gates, _all_alive(partition, keys[0]) if select else ())
 
     def multipliers(state: State, context: Context) -> Units:
-        soft: Units = {}
-        for names in _alike(partition):
-            batch, size = partition[names[0]].batch, partition[names[0]].size
-            # Layers of one shape together: a network of twenty compiles a few softmaxes and not twenty.
-            found = jax.vmap(lambda x, density, batch=batch: gate.multiplier(x, batch, density))(
-                jnp.stack([state.gates[name] for name in names]),
-                jnp.stack([_target(context, name, size) for name in names]),
+        return {
+            name: gate.multiplier(
+                state.gates[name], group.batch, _target(context, name, group.size)
             )
-            soft |= dict(zip(names, found, strict=True))
-        return {name: soft[name] for name in partition}
+            for name, group in partition.items()
+        }
 
     def apply(state: State, context: Context) -> Applied:
         soft = multipliers(state, context)
@@ -187,14 +183,6 @@ def _selected(
         for name, score in scores.items()
     }
     return memory._replace(masks=select(partition, eligible, context.keep))
-
-
-def _alike(partition: Partition) -> list[list[str]]:
-    """The groups' names, those of one grid and batch together."""
-    found: dict[Any, list[str]] = {}
-    for name, group in partition.items():
-        found.setdefault((group.grid, group.batch), []).append(name)
-    return list(found.values())
 
 
 def _target(context: Context, name: str, size: int) -> jax.Array:
