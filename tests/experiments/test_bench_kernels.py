@@ -62,13 +62,18 @@ def test_a_command_line_that_cannot_run_is_refused(flag, words, tmp_path, capsys
     assert words in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+# Refuses what a bare machine lacks; jax itself looks for absl, and goes on without it.
+BARE = """
+import sys
+class Bare:
+    def find_spec(self, name, *where):
+        if name.split(".")[0] in ("absl", "ml_collections", "flax", "optax", "grain", "matplotlib"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Bare())
+import experiments.bench_kernels
+"""
+
+
 def test_it_needs_nothing_but_jax():
-    code = "import sys, experiments.bench_kernels; print(*{m.split('.')[0] for m in sys.modules})"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = [sys.executable, "-c", code]
-    loaded = subprocess.run(
-        run, cwd=ROOT, env=env, check=True, capture_output=True, text=True
-    ).stdout
-    assert not {"absl", "ml_collections", "flax", "optax", "grain", "matplotlib"} & set(
-        loaded.split()
-    )
+    subprocess.run([sys.executable, "-c", BARE], cwd=ROOT, env=env, check=True)
