@@ -1,7 +1,7 @@
 """A sub-grid on CIFAR-10 with a CNN of 2.1 million MACs: blocks of 8x8, 90%, ten epochs, no augmentation.
 
 Reproduces nothing published: what the Fashion-MNIST table finds is tried with convolutions. The arms are the
-dense network, gradual magnitude, AC/DC, SequentialAttention++ and the best of the grid there; each is run
+dense network, random blocks, gradual magnitude, AC/DC, SequentialAttention++ and the best of the grid there; each is run
 as it comes, one trial a method.
 
     python -m experiments.tables --config=configs/tables/cifar10_cnn.py
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
         "save_every": 0,
     }
     config.cells = {"blocks.block": [[8, 8]], "density": ["0.1"]}
-    config.seeds = [10, 11, 12]
+    config.seeds = [20, 21, 22]
     config.tuning = {
         "at": {"blocks.block": [8, 8], "density": "0.1"},
         "seeds": [0],
@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
     }
     config.arms = [
         _arm("dense", "dense"),
+        _arm("random, from the start", "random,plan=static"),
         _arm(GRADUAL, "magnitude,plan=gradual"),
         _arm("AC/DC", "magnitude,plan=acdc"),
         _arm(SAME, "sequential_attention"),

@@ -7,7 +7,7 @@ Reproduces nothing published: the paper's claims are tried at a size that two co
 
 from ml_collections import ConfigDict
 
-RATES = [0.1, 0.2]
+DECAYS = [1e-4, 5e-4]
 SHARES = {
     "a": {"plan.train": "85%", "plan.finetune": "15%"},
     "b": {"plan.train": "70%", "plan.finetune": "30%"},
@@ -16,7 +16,7 @@ RAMPS = {
     "a": {"plan.train": "20%", "plan.sparsify": "50%", "plan.finetune": "30%"},
     "b": {"plan.train": "5%", "plan.sparsify": "75%", "plan.finetune": "20%"},
 }
-DECAYS = {"a": {"optimizer.weight_decay": 1e-4}, "b": {"optimizer.weight_decay": 5e-4}}
+RATES = {"a": {"optimizer.learning_rate": 0.05}, "b": {"optimizer.learning_rate": 0.1}}
 BURIALS = {"a": {"plan.dead": "zeroed"}, "b": {"plan.dead": "kept"}}
 RISES = {"a": {"plan.c": 4.0}, "b": {"plan.c": 8.0}}
 SAME = "SequentialAttention++"
@@ -24,7 +24,7 @@ BEST = "Hoff product, Frobenius norms rank, cubic"
 
 
 def _arm(name: str, argument: str, knob: dict, **own) -> dict:
-    trials = {"product": {"optimizer.learning_rate": RATES}, "named": knob}
+    trials = {"product": {"optimizer.weight_decay": DECAYS}, "named": knob}
     return {"name": name, "argument": argument, "trials": trials, **own}
 
 
@@ -35,15 +35,15 @@ def get_config() -> ConfigDict:
     config.base = "configs/fashion_mnist.py"
     config.set = {"save_every": 0, "evaluate_every": 0, "log_every": 468}
     config.cells = {"blocks.block": [[8, 8], [16, 16]], "density": ["0.1", "0.05", "0.02"]}
-    config.seeds = [10, 11, 12]
+    config.seeds = [20, 21, 22]
     config.tuning = {
         "at": {"blocks.block": [16, 16], "density": "0.05"},
         "seeds": [0, 1, 2],
         "validation": 0.1,
     }
     config.arms = [
-        _arm("dense", "dense", DECAYS),
-        _arm("random, from the start", "random,plan=static", DECAYS),
+        _arm("dense", "dense", RATES),
+        _arm("random, from the start", "random,plan=static", RATES),
         _arm("magnitude, one-shot", "magnitude,plan=one_shot", SHARES),
         _arm("magnitude, gradual (cubic)", "magnitude,plan=gradual", RAMPS),
         _arm("PowerPropagation, one-shot", "powerprop,plan=one_shot", SHARES),
