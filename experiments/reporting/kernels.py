@@ -113,7 +113,7 @@ def everything(results: Mapping[str, Any]) -> str:
 
 def _without(results: Mapping[str, Any]) -> list[str]:
     """Layers that no kernel of the device serves, and why."""
-    found = results["without a kernel"]
+    found = results.get("without a kernel", {})
     lines = [f"- {name}: {reason}" for name, reason in found.items()]
     return ["These run dense, as there is no kernel for them:", "", *lines, ""] if found else []
 
