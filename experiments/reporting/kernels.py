@@ -19,7 +19,7 @@ from sparsity.kernels.tuned import slug
 INTRODUCTION = """# Block-sparse products, measured
 
 Times faster than XLA's dense product or convolution of the same layer in the same rounds: every round times
-each program once, in turn, and medians are divided. x and y are batch-major. The step is the value and both
+each program once, in turn, and medians are divided (the JSON files hold the fastest rounds' ratios as well). x and y are batch-major. The step is the value and both
 gradients. Live blocks are uniform over the weight, or "unbalanced": columns with unlike live counts.
 
 These are the kernels themselves. A product of `path="auto"` (the default) runs them where the ratio that a
