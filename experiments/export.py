@@ -54,7 +54,8 @@ def exported(run: Path, out: Path, batch: int, platforms: Sequence[str]) -> str:
     )
     here = served.PLATFORMS.get(jax.default_backend())
     verdict = checked(out, apply, params, experiment) if here in platforms else "not run here"
-    return "\n".join([*_uses(made["uses"]), _sizes(run, out), verdict])
+    lines = (*_uses(made["uses"]), *_kernels(made["kernels"]), _sizes(run, out), verdict)
+    return "\n".join(lines)
 
 
 def network(experiment: Experiment):
@@ -106,6 +107,11 @@ def checked(out: Path, apply: Any, params: Tree, experiment: Experiment) -> str:
 def _uses(uses: dict[str, list[str]]) -> list[str]:
     width = max(map(len, uses), default=0)
     return [f"{path.ljust(width)}  {'; '.join(dict.fromkeys(use))}" for path, use in uses.items()]
+
+
+def _kernels(kernels: dict[str, list[str]]) -> list[str]:
+    none = "no kernel of its own: every product in it is dense"
+    return [f"the program for {name} calls {', '.join(k) or none}" for name, k in kernels.items()]
 
 
 def _sizes(run: Path, out: Path) -> str:

@@ -25,8 +25,10 @@ from sparsity.surgery.description import Masks, refuse_live, whole_masks
 from sparsity.surgery.substitution import substituted
 from sparsity.units.partition import Group, Partition, Tree, View, leaves, tiles
 
-# Kernels that a program calls by name and that jax does not promise to keep: ours are registered by the loader.
+# Kernels that a program may call by name. jax does not promise to keep those of the CPU, which the loader
+# registers, and those of a GPU.
 CALLS = (*native.TARGETS, "mosaic_gpu", "mosaic_gpu_v2")
+NAMED = (*CALLS, "tpu_custom_call")
 
 
 def write(
@@ -64,7 +66,7 @@ def write(
             files[f"{kind}-{platform}.jax"] = bytes(made.serialize())
             if kind == "sparse":
                 module = made.mlir_module()
-                kernels[platform] = [name for name in native.TARGETS if f"@{name}" in module]
+                kernels[platform] = [name for name in NAMED if f"@{name}(" in module]
     text = {
         "format": FORMAT,
         "jax": jax.__version__,
