@@ -79,12 +79,13 @@ def base(
     config.density = "0.1"  # share of blocks kept, an exact decimal; a sparsity of 90% is 0.1
 
     config.data = ConfigDict()
-    config.data.name = "digits"  # digits, mnist, fashion_mnist, cifar10 or tfds:NAME
+    config.data.name = "digits"  # digits, mnist, fashion_mnist, cifar10, tfds:NAME, adult, criteo
     config.data.root = ""  # folder of the data sets; "" takes $SPARSITY_DATA
     config.data.validation = (
         0.0  # share cut from the training set, evaluated in place of the test set
     )
     config.data.augment = False  # random crop and flip
+    config.data.stream = False  # read batch by batch on the host, for what the device cannot hold
 
     config.model = _section(model, _plain(registry.options(model)))
 
