@@ -14,7 +14,7 @@ import numpy as np
 
 import sparsity.methods
 from configs.fields import check
-from experiments import refusals
+from experiments import refusals, streaming
 from experiments.placement import Placement, placement
 from experiments.planned import plan_of, tuples
 from sparsity import models
@@ -45,6 +45,22 @@ class Sets(NamedTuple):
     test: Dataset
     resident: Resident
     resident_test: Resident
+    absent: None = None  # of a streamed set, why it is not there
+
+    @property
+    def examples(self) -> int:
+        """Examples that are trained on."""
+        return len(self.train.labels)
+
+    @property
+    def classes(self) -> int:
+        """Of the whole set."""
+        return self.train.classes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image."""
+        return self.train.images.shape[1:]
 
 
 class Shared(NamedTuple):
@@ -68,7 +84,7 @@ class Experiment(NamedTuple):
 
     config: Mapping[str, Any]
     placement: Placement
-    sets: Sets
+    sets: Sets | streaming.Streams
     shared: Shared
     layers: tuple[Layer, ...]
     target: Target
@@ -76,17 +92,22 @@ class Experiment(NamedTuple):
     inputs: jax.Array
 
 
-def assemble(config: Mapping[str, Any]) -> Experiment:
-    """The objects of a config (plain nested data); raises ValueError for what cannot run."""
+def assemble(config: Mapping[str, Any], without_data: bool = False) -> Experiment:
+    """The objects of a config (plain nested data); raises ValueError for what cannot run.
+
+    without_data: put up with a set that is not here, where its size is known (a dry run).
+    """
     check(config)
     refusals.refuse_dense(config)
     density = exact(config["density"])
     place = placement(config["device"], config["devices"], config["batch"])
     sets = _sets(_frozen(config["data"]), place)
-    per_epoch = len(sets.train.labels) // config["batch"]
+    if sets.absent and not without_data:
+        raise sets.absent
+    per_epoch = sets.examples // config["batch"]
     if not per_epoch:
         raise ValueError(
-            f"a batch of {config['batch']} is larger than the training set of {len(sets.train.labels)}"
+            f"a batch of {config['batch']} is larger than the training set of {sets.examples}"
         )
     plan = plan_of(config, per_epoch)
     shared = _shared(_frozen({k: v for k, v in config.items() if k not in _OWN}), place)
@@ -98,7 +119,7 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
     )
     target = Target.of(layers)
     refusals.refuse(config, shared.programs.method, shared.shapes, layers, plan)
-    inputs = sets.resident.images[:1] * 1.0
+    inputs = place.put(np.ones((1, *sets.shape), np.float32))
     return Experiment(config, place, sets, shared, layers, target, plan, inputs)
 
 
@@ -107,8 +128,10 @@ _OWN = ("seed", "density", "plan", "log_every", "evaluate_every", "save_every", 
 
 
 @functools.lru_cache(maxsize=4)
-def _sets(frozen: str, place: Placement) -> Sets:
+def _sets(frozen: str, place: Placement) -> Sets | streaming.Streams:
     section = json.loads(frozen)
+    if section["stream"]:
+        return streaming.streams(section)
     share = section["validation"]
     scored = "validation" if share else "test"
     found = load_splits(
@@ -122,8 +145,8 @@ def _sets(frozen: str, place: Placement) -> Sets:
 def _shared(frozen: str, place: Placement) -> Shared:
     config = json.loads(frozen)
     sets = _sets(_frozen(config["data"]), place)
-    model = _model(_frozen(config["model"]), sets.train.classes)
-    image = jnp.zeros((1, *sets.train.images.shape[1:]), jnp.float32)
+    model = _model(_frozen(config["model"]), sets.classes)
+    image = jnp.zeros((1, *sets.shape), jnp.float32)
     params, mutable = jax.eval_shape(model.init, jax.random.key(0), image)
     layers = blocks(
         params, _rules(config["blocks"]), density=1, at_least=config["blocks"]["at_least"]
@@ -134,14 +157,10 @@ def _shared(frozen: str, place: Placement) -> Shared:
     settings = refusals.optimizer_settings(config["optimizer"], taken)
     tx = call("the optimizer", optimizer, settings=settings)
     draw = functools.partial(_draw, crop_and_flip if config["data"]["augment"] else None, place)
-    made = programs(
-        model,
-        method,
-        partition,
-        tx,
-        draw,
-        cross_entropy(config["label_smoothing"]),
-    )
+    if config["data"]["stream"]:
+        draw = functools.partial(streaming.draw, place)
+    loss = cross_entropy(config["label_smoothing"])
+    made = programs(model, method, partition, tx, draw, loss)
     uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, image)
     fold = jax.jit(functools.partial(export.folded, method))
     return Shared(model, params, partition, draw, made, uses, fold)
@@ -198,9 +217,14 @@ def _draw(
 
 
 def feed(experiment: Experiment):
-    """step -> (resident set, the epoch's order on the device, (steps per epoch, batch))."""
+    """(step, batches=1) -> what the programs draw the batches of that many steps from.
+
+    Of a resident set: (the set, the epoch's order on the device, (steps per epoch, batch)).
+    """
     sets, size = experiment.sets, experiment.config["batch"]
-    n, seed = len(sets.train.labels), experiment.config["seed"]
+    n, seed = sets.examples, experiment.config["seed"]
+    if isinstance(sets, streaming.Streams):
+        return streaming.feed(sets, seed, size, experiment.placement)
     per_epoch = n // size
 
     @functools.lru_cache(maxsize=1)
@@ -208,7 +232,14 @@ def feed(experiment: Experiment):
         order = epoch_order(seed, epoch, n)[: per_epoch * size].reshape(per_epoch, size)
         return sets.resident, experiment.placement.put(order.astype(np.int32))
 
-    return lambda step: of_epoch(step // per_epoch)
+    return lambda step, batches=1: of_epoch(step // per_epoch)
+
+
+def specimen(experiment: Experiment) -> Any:
+    """What a source looks like: shapes and types, or a source."""
+    if isinstance(experiment.sets, streaming.Streams):
+        return streaming.specimen(experiment.sets, experiment.config["batch"])
+    return feed(experiment)(0)
 
 
 def _rules(section: Mapping[str, Any]) -> list[Rule]:

@@ -1,12 +1,13 @@
 """Loss and accuracy over a whole set, and the numbers that a finished run is judged by."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from experiments import streaming
 from experiments.assemble import Experiment
 from sparsity.contract import Context
 from sparsity.data.order import eval_batches
@@ -18,6 +19,7 @@ from sparsity.units.blocks import exact
 from sparsity.units.partition import Partition
 
 EVALUATED = 512  # images per step of an evaluation
+AHEAD = 4  # steps that the host may run ahead of the device
 
 
 def evaluation(
@@ -27,17 +29,14 @@ def evaluation(
 
     check: called between batches; may raise to leave the evaluation.
     """
-    held = experiment.sets.resident_test
-    put = experiment.placement.put
-    cuts = put(eval_batches(len(experiment.sets.test.labels), EVALUATED))
-    places = put(list(np.arange(len(cuts[0]), dtype=np.int32)))
+    batches = scored(experiment)
 
     def scores(state: TrainState, context: Context) -> dict[str, Any]:
         parts = []
-        for place in places:
+        for rows in batches():
             check()
-            images = _cut(held, cuts, place)
-            parts.append(experiment.shared.programs.evaluate(state, context, images))
+            parts.append(experiment.shared.programs.evaluate(state, context, rows))
+            jax.block_until_ready(parts[-AHEAD:][0])
         found = jax.device_get(parts)
         sums = {name: sum(float(part[name]) for part in found) for name in found[0]}
         if not math.isfinite(sums["loss"]):
@@ -48,6 +47,17 @@ def evaluation(
         }
 
     return scores
+
+
+def scored(experiment: Experiment) -> Callable[[], Iterator[dict[str, jax.Array]]]:
+    """() -> the batches of the evaluation set, each with the weight of each example."""
+    sets, place = experiment.sets, experiment.placement
+    if isinstance(sets, streaming.Streams):
+        return lambda: streaming.scored(sets, EVALUATED, place)
+    held = sets.resident_test
+    cuts = place.put(eval_batches(len(sets.test.labels), EVALUATED))
+    places = place.put(list(np.arange(len(cuts[0]), dtype=np.int32)))
+    return lambda: (_cut(held, cuts, at) for at in places)
 
 
 @jax.jit

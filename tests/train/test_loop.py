@@ -72,7 +72,7 @@ def setting(make, plan, density="0.25", dtype=jnp.float32, **options):
         programs=made,
         plan=parsed,
         target=target,
-        source=lambda step: data(),
+        source=lambda step, batches=1: data(),
         evaluate=lambda state, context: {"accuracy": accuracy(made, state, context)},
         emit=records.append,
         every=Every(log=10),
