@@ -9,20 +9,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import sparsity.methods
 from configs.fields import check
-from experiments import refusals, streaming
+from experiments import refusals
 from experiments.placement import Placement, placement
 from experiments.planned import plan_of, tuples
+from experiments.sets import Sets, drawing, feeding, load
 from sparsity import models
 from sparsity.contract import Context, Method, State, chain
-from sparsity.data.augment import crop_and_flip
-from sparsity.data.datasets import Dataset, load_splits
-from sparsity.data.order import epoch_order
-from sparsity.data.resident import Resident, batch
 from sparsity.families import penalised, proximal_step
 from sparsity.named import call, function_of
 from sparsity.penalties import Q
@@ -32,35 +27,10 @@ from sparsity.surgery import export
 from sparsity.target import Target
 from sparsity.train.forward import Model, linen
 from sparsity.train.optimizer import optimizer
-from sparsity.train.step import Draw, Programs, cross_entropy, programs
+from sparsity.train.step import Draw, Programs, programs
 from sparsity.units.blocks import Layer, Rule, blocks, exact, partition_of
 from sparsity.units.costs import Uses, multiplies
 from sparsity.units.partition import Partition
-
-
-class Sets(NamedTuple):
-    """The data of a run: as it was read, and resident on the device."""
-
-    train: Dataset
-    test: Dataset
-    resident: Resident
-    resident_test: Resident
-    absent: None = None  # of a streamed set, why it is not there
-
-    @property
-    def examples(self) -> int:
-        """Examples that are trained on."""
-        return len(self.train.labels)
-
-    @property
-    def classes(self) -> int:
-        """Of the whole set."""
-        return self.train.classes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of an image."""
-        return self.train.images.shape[1:]
 
 
 class Shared(NamedTuple):
@@ -84,7 +54,7 @@ class Experiment(NamedTuple):
 
     config: Mapping[str, Any]
     placement: Placement
-    sets: Sets | streaming.Streams
+    sets: Sets
     shared: Shared
     layers: tuple[Layer, ...]
     target: Target
@@ -119,7 +89,7 @@ def assemble(config: Mapping[str, Any], without_data: bool = False) -> Experimen
     )
     target = Target.of(layers)
     refusals.refuse(config, shared.programs.method, shared.shapes, layers, plan)
-    inputs = place.put(np.ones((1, *sets.shape), np.float32))
+    inputs = place.put(sets.kind.example(sets.train))
     return Experiment(config, place, sets, shared, layers, target, plan, inputs)
 
 
@@ -128,26 +98,17 @@ _OWN = ("seed", "density", "plan", "log_every", "evaluate_every", "save_every", 
 
 
 @functools.lru_cache(maxsize=4)
-def _sets(frozen: str, place: Placement) -> Sets | streaming.Streams:
-    section = json.loads(frozen)
-    if section["stream"]:
-        return streaming.streams(section)
-    share = section["validation"]
-    scored = "validation" if share else "test"
-    found = load_splits(
-        section["name"], ("train", scored), root=section["root"] or None, validation=share
-    )
-    train, test = found["train"], found[scored]
-    return Sets(train, test, place.put(Resident.of(train)), place.put(Resident.of(test)))
+def _sets(frozen: str, place: Placement) -> Sets:
+    return load(json.loads(frozen), place)
 
 
 @functools.lru_cache(maxsize=64)
 def _shared(frozen: str, place: Placement) -> Shared:
     config = json.loads(frozen)
     sets = _sets(_frozen(config["data"]), place)
-    model = _model(_frozen(config["model"]), sets.classes)
-    image = jnp.zeros((1, *sets.shape), jnp.float32)
-    params, mutable = jax.eval_shape(model.init, jax.random.key(0), image)
+    model = _model(_frozen(config["model"]), _frozen(sets.kind.facts(sets.train)))
+    example = sets.kind.example(sets.train)
+    params, mutable = jax.eval_shape(model.init, jax.random.key(0), example)
     layers = blocks(
         params, _rules(config["blocks"]), density=1, at_least=config["blocks"]["at_least"]
     )
@@ -156,22 +117,26 @@ def _shared(frozen: str, place: Placement) -> Shared:
     taken = {"steps": config["steps"], "prox": prox}
     settings = refusals.optimizer_settings(config["optimizer"], taken)
     tx = call("the optimizer", optimizer, settings=settings)
-    draw = functools.partial(_draw, crop_and_flip if config["data"]["augment"] else None, place)
-    if config["data"]["stream"]:
-        draw = functools.partial(streaming.draw, place)
-    loss = cross_entropy(config["label_smoothing"])
-    made = programs(model, method, partition, tx, draw, loss)
-    uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, image)
+    draw = drawing(config["data"], sets, place)
+    made = programs(
+        model,
+        method,
+        partition,
+        tx,
+        draw,
+        sets.kind.objective(config["label_smoothing"]),
+    )
+    uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, example)
     fold = jax.jit(functools.partial(export.folded, method))
     return Shared(model, params, partition, draw, made, uses, fold)
 
 
 @functools.lru_cache(maxsize=16)
-def _model(frozen: str, classes: int) -> Model:
+def _model(frozen: str, facts: str) -> Model:
     """One per model, so that methods share its compiled init."""
     section = json.loads(frozen)
     settings = {key: value for key, value in section.items() if key != "name"}
-    return linen(models.build(section["name"], classes=classes, **settings))
+    return linen(models.build(section["name"], facts=json.loads(facts), **settings))
 
 
 def _method(config: Mapping[str, Any], shapes: Any, partition: Partition) -> tuple[Method, Any]:
@@ -207,39 +172,10 @@ def _prox(method: Method, shapes: Any, partition: Partition, q: Q, strength: flo
     return lambda tree, size: {**tree, "params": step(tree["params"], size)}
 
 
-def _draw(
-    augment: Any, place: Placement, source: Any, step: jax.Array, key: jax.Array
-) -> dict[str, jax.Array]:
-    """A step's batch: the rows of the epoch's order that the step's place in it names."""
-    resident, order = source
-    indices = order[step % order.shape[0]]
-    return place.split(batch(resident, indices, key=key, augment=augment))
-
-
-def feed(experiment: Experiment):
-    """(step, batches=1) -> what the programs draw the batches of that many steps from.
-
-    Of a resident set: (the set, the epoch's order on the device, (steps per epoch, batch)).
-    """
-    sets, size = experiment.sets, experiment.config["batch"]
-    n, seed = sets.examples, experiment.config["seed"]
-    if isinstance(sets, streaming.Streams):
-        return streaming.feed(sets, seed, size, experiment.placement)
-    per_epoch = n // size
-
-    @functools.lru_cache(maxsize=1)
-    def of_epoch(epoch: int):
-        order = epoch_order(seed, epoch, n)[: per_epoch * size].reshape(per_epoch, size)
-        return sets.resident, experiment.placement.put(order.astype(np.int32))
-
-    return lambda step, batches=1: of_epoch(step // per_epoch)
-
-
-def specimen(experiment: Experiment) -> Any:
-    """What a source looks like: shapes and types, or a source."""
-    if isinstance(experiment.sets, streaming.Streams):
-        return streaming.specimen(experiment.sets, experiment.config["batch"])
-    return feed(experiment)(0)
+def feed(experiment: Experiment) -> Callable[..., Any]:
+    """(step, batches=1) -> what the programs draw the batches of that many steps from."""
+    config, sets = experiment.config, experiment.sets
+    return feeding(sets, config["seed"], config["batch"], experiment.placement)
 
 
 def _rules(section: Mapping[str, Any]) -> list[Rule]:

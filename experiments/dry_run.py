@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 
-from experiments.assemble import Experiment, assemble, specimen
+from experiments import streaming
+from experiments.assemble import Experiment, assemble, feed
 from experiments.launch import run_of
 from experiments.reporting.chart import chart
-from experiments.streaming import READY, Streams
 from experiments.surroundings import surroundings
 from sparsity.target import Target, context_of, final_context
 from sparsity.train.loop import compilations
@@ -55,7 +55,7 @@ def _costs(experiment: Experiment) -> str:
 
 def _memory(experiment: Experiment) -> str:
     """Bytes of what a run holds, and of what its steps need besides, by the compiler's account."""
-    made, source = experiment.shared.programs, specimen(experiment)
+    made, source = experiment.shared.programs, _source(experiment)
     state = made.create(jax.random.key(experiment.config["seed"]), experiment.inputs)
     parts = {
         "parameters": state.wrapped.params,
@@ -73,10 +73,18 @@ def _memory(experiment: Experiment) -> str:
 def _data(experiment: Experiment) -> dict[str, Any]:
     """What is held of the data, by a name that says if none is here."""
     sets = experiment.sets
-    if not isinstance(sets, Streams):
+    if not isinstance(sets.train, streaming.Part):
         return {"the data sets": (sets.resident, sets.resident_test)}
-    absent = ", which are not here" if sets.absent else ""
-    return {f"batches of streamed pictures{absent}": [specimen(experiment)] * (READY + 1)}
+    absent, held = ", which are not here" if sets.absent else "", streaming.READY + 1
+    return {f"batches of streamed pictures{absent}": [_source(experiment)] * held}
+
+
+def _source(experiment: Experiment) -> Any:
+    """What the first step draws from; of streamed pictures its shapes alone."""
+    part = experiment.sets.train
+    if isinstance(part, streaming.Part):
+        return streaming.specimen(part, experiment.config["batch"])
+    return feed(experiment)(0)
 
 
 def _steps(experiment: Experiment, state: Any, source: Any) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import collections
 import functools
 import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,62 +17,43 @@ import numpy as np
 from experiments.placement import Placement
 from sparsity.data.pixels import standardise
 from sparsity.data.prefetch import ahead
-from sparsity.data.stream import MEAN, STD
-from sparsity.data.streams import Known, Streamed, streamed
+from sparsity.data.stream import MEAN, STD, Stream
+from sparsity.data.streams import Absent, Known, streamed
 
 READY = 2  # batches on the device before they are asked for
 FOREVER = 1 << 31  # steps: what a tick looks at may lie behind a run's last step
 Window = dict[str, jax.Array]
 Begin = Callable[[int], Generator[Window, None, None]]
+Part = Stream | Absent
+SETTINGS = ("name", "root", "validation", "side", "augment", "workers", "undecodable")
 
 
-class Streams(NamedTuple):
-    """The data of a run: the streams of its two splits; absent: why there are none (a dry run)."""
-
-    found: Streamed
-    absent: OSError | None = None
-
-    @property
-    def examples(self) -> int:
-        """Pictures that are trained on."""
-        return self.found.known.train
-
-    @property
-    def classes(self) -> int:
-        """Of the whole set."""
-        return self.found.known.classes
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of an image."""
-        return self.found.side, self.found.side, 3
-
-
-def streams(section: Mapping[str, Any]) -> Streams:
-    """The streams of a config's section `data`. A set that is known but not here comes out absent."""
+def streams(section: Mapping[str, Any]) -> tuple[Part, Part]:
+    """What a config's section `data` trains on and scores. A set that is known but not here is absent."""
     try:
-        return Streams(streamed(**_settings(section), said=print))
+        return streamed(**{name: section[name] for name in SETTINGS}, said=print)
     except FileNotFoundError as error:
         known = Known.of(section["name"], section["validation"])
         if known is None:
             raise
-        return Streams(Streamed(None, None, known, section["side"]), error)
-
-
-def _settings(section: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("name", "root", "validation", "side", "augment", "workers", "undecodable")
-    return {name: section[name] for name in names}
+        sizes = (known.train, known.test)
+        train, test = (Absent(n, known.classes, section["side"], error) for n in sizes)
+        return train, test
 
 
 def draw(place: Placement, source: Window, step: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
     """A step's batch out of a window; the key is not used, as pictures are augmented where they are read."""
-    del key
-    at = step - source["first"]
-    return _batch(place, {"image": source["image"][at], "label": source["label"][at]})
+    rows = {name: source[name] for name in ("image", "label")}
+    return place.split(batch(rows, step - source["first"], key))
 
 
-def _batch(place: Placement, rows: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    return place.split({**rows, "image": standardise(rows["image"], MEAN, STD)})
+def batch(
+    rows: Mapping[str, jax.Array], indices: Any, key: jax.Array | None = None, augment: None = None
+) -> dict[str, jax.Array]:
+    """Rows by their indices, the images standardised: float32 for uint8."""
+    del key, augment
+    chosen = {name: value[indices] for name, value in rows.items()}
+    return {**chosen, "image": standardise(chosen["image"], MEAN, STD)}
 
 
 class Feed:
@@ -114,29 +95,29 @@ class Feed:
             self._items = None
 
 
-def feed(sets: Streams, seed: int, batch: int, place: Placement) -> Feed:
+def feed(part: Part, seed: int, batch: int, place: Placement) -> Feed:
     """The feed of a run's training batches; asked for one of an absent set, it raises OSError."""
 
     def begin(start: int) -> Generator[Window, None, None]:
         steps = itertools.count(start)
-        read = _present(sets).train.training(seed, start, FOREVER, batch, _process())
+        read = _present(part).training(seed, start, FOREVER, batch, _process())
         return ahead(read, lambda rows: _window(place, rows, next(steps)), READY)
 
     return Feed(begin)
 
 
-def specimen(sets: Streams, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
+def specimen(part: Part, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
     """What a source of one step looks like."""
     return {
-        "image": jax.ShapeDtypeStruct((1, batch, *sets.shape), jnp.uint8),
+        "image": jax.ShapeDtypeStruct((1, batch, part.side, part.side, 3), jnp.uint8),
         "label": jax.ShapeDtypeStruct((1, batch), jnp.int32),
         "first": jax.ShapeDtypeStruct((), jnp.int32),
     }
 
 
-def scored(sets: Streams, batch: int, place: Placement) -> Iterator[dict[str, jax.Array]]:
+def scored(part: Part, batch: int, place: Placement) -> Iterator[dict[str, jax.Array]]:
     """The whole evaluation set in batches, each picture once; what fills up the last has weight 0."""
-    read = _present(sets).test.evaluation(batch, _process())
+    read = _present(part).evaluation(batch, _process())
     ready = ahead(read, functools.partial(place.rows, axis=0), READY)
     try:
         for rows in ready:
@@ -147,7 +128,7 @@ def scored(sets: Streams, batch: int, place: Placement) -> Iterator[dict[str, ja
 
 @functools.partial(jax.jit, static_argnums=0)
 def _judged(place: Placement, rows: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    return _batch(place, rows)
+    return place.split(batch(rows, ...))
 
 
 def _window(place: Placement, rows: Mapping[str, np.ndarray], step: int) -> Window:
@@ -155,10 +136,10 @@ def _window(place: Placement, rows: Mapping[str, np.ndarray], step: int) -> Wind
     return {**sent, "first": place.put(np.int32(step))}
 
 
-def _present(sets: Streams) -> Any:
-    if sets.absent:
-        raise sets.absent
-    return sets.found
+def _present(part: Part) -> Stream:
+    if isinstance(part, Absent):
+        raise part.error
+    return part
 
 
 def _process() -> tuple[int, int]:

@@ -54,6 +54,11 @@ class Workdir(NamedTuple):
         return self.path / "checkpoints"
 
     @property
+    def latency(self) -> Path:
+        """What a batch through the final model takes, once `experiments.latency` has measured it."""
+        return self.path / "latency.json"
+
+    @property
     def events(self) -> Path:
         """The metrics for TensorBoard."""
         return self.path / "tensorboard"

@@ -40,6 +40,11 @@ class Dataset(NamedTuple):
     mean: np.ndarray
     std: np.ndarray
 
+    @property
+    def size(self) -> int:
+        """Images of the split."""
+        return len(self.labels)
+
 
 def load(
     name: str,

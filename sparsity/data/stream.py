@@ -61,8 +61,15 @@ class Stream:
     augment: bool = True
     workers: int = 8
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """Pictures of the split."""
         return len(self.rows)
+
+    @property
+    def classes(self) -> int:
+        """Of the whole set."""
+        return self.pictures.classes
 
     def training(
         self, seed: int, start: int, stop: int, batch: int, process: tuple[int, int] = (0, 1)
@@ -72,7 +79,7 @@ class Stream:
         A picture that does not decode is replaced by the next one that does.
         """
         return drawn(
-            partial(self._seen, seed), len(self), seed, start, stop, batch, process, self.workers
+            partial(self._seen, seed), self.size, seed, start, stop, batch, process, self.workers
         )
 
     def evaluation(self, batch: int, process: tuple[int, int] = (0, 1)) -> Batches:
@@ -80,16 +87,16 @@ class Stream:
 
         A picture that does not decode has weight 0: it is in no sum.
         """
-        return each(self._judged, len(self), batch, process, self.workers)
+        return each(self._judged, self.size, batch, process, self.workers)
 
     def _seen(self, seed: int, epoch: int, index: int) -> Row:
-        for at in range(index, index + len(self)):
-            at %= len(self)
+        for at in range(index, index + self.size):
+            at %= self.size
             try:
                 return self._row(at, *self._view(seed, epoch, at))
             except Undecodable as error:
                 self.undecoded.add(at, error)
-        raise ValueError(f"none of {len(self)} pictures can be decoded")
+        raise ValueError(f"none of {self.size} pictures can be decoded")
 
     def _view(self, seed: int, epoch: int, index: int) -> tuple[Choice, bool]:
         """The part that is seen, and whether it is mirrored."""

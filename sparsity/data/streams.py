@@ -38,13 +38,13 @@ class Known(NamedTuple):
 PUBLISHED = {"imagenet2012": Known(1_281_167, 50_000, 1000)}
 
 
-class Streamed(NamedTuple):
-    """A set's streams, its size, and the side of its images; without streams, a set that is not here."""
+class Absent(NamedTuple):
+    """A split of a set that is not here, but whose size is known; error: what to get and where to put it."""
 
-    train: Stream | None
-    test: Stream | None
-    known: Known
+    size: int
+    classes: int
     side: int
+    error: FileNotFoundError
 
 
 def streamed(
@@ -57,8 +57,8 @@ def streamed(
     workers: int = 8,
     undecodable: int = 0,
     said: Callable[[str], None] = lambda line: None,
-) -> Streamed:
-    """The streams of a set.
+) -> tuple[Stream, Stream]:
+    """The streams of a set: of what is trained on, and of what is scored.
 
     Arguments:
       name: tfds:NAME (see `encoded`) or folder:NAME (see `folder`).
@@ -80,12 +80,11 @@ def streamed(
     rows, held = np.arange(len(train)), np.arange(len(test))
     if validation:
         test, (rows, held) = train, _cut(len(train), validation)
-    known = Known(len(rows), len(held), train.classes)
 
     def stream(source: Pictures, chosen: np.ndarray) -> Stream:
         return Stream(source, chosen, side, Undecoded(undecodable), augment, workers)
 
-    return Streamed(stream(train, rows), stream(test, held), known, side)
+    return stream(train, rows), stream(test, held)
 
 
 def _check(name: str, train: Pictures, test: Pictures) -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from sparsity.data import epoch_order, indices
 from sparsity.data.crops import middle_part
 from sparsity.data.decode import decoded
+from sparsity.data.stream import Stream
 from sparsity.data.streams import PUBLISHED, Known, streamed
 from tests.data import photographs
 
@@ -27,9 +29,18 @@ def roots(tmp_path_factory):
     return made
 
 
+class Splits(NamedTuple):
+    train: Stream
+    test: Stream
+
+    @property
+    def sizes(self):
+        return Known(self.train.size, self.test.size, self.train.classes)
+
+
 def opened(roots, form, **options):
     name = f"{'folder' if form == 'folder' else 'tfds'}:photographs"
-    return streamed(name, root=roots[form], side=SIDE, workers=2, **options)
+    return Splits(*streamed(name, root=roots[form], side=SIDE, workers=2, **options))
 
 
 def everything(batches):
@@ -39,14 +50,14 @@ def everything(batches):
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_holds_the_same_pictures(roots, form):
     found = opened(roots, form)
-    assert found.known == Known(N, SCORED, photographs.CLASSES)
+    assert found.sizes == Known(N, SCORED, photographs.CLASSES)
     for stream, split in ((found.train, "train"), (found.test, "val")):
-        pictures = [stream.pictures[i] for i in range(len(stream))]
+        pictures = [stream.pictures[i] for i in range(stream.size)]
         assert sorted((p.data, p.label) for p in pictures) == sorted(photographs.rows(split))
         assert len({p.where for p in pictures}) == len(pictures)
         assert ".jpg" in pictures[0].where.lower() or ".jpeg" in pictures[0].where.lower()
         again = pickle.loads(pickle.dumps(stream.pictures))
-        assert [again[i] for i in range(len(stream))] == pictures
+        assert [again[i] for i in range(stream.size)] == pictures
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -113,7 +124,7 @@ def test_an_evaluation_sees_every_picture_once(roots, batch):
 def test_a_validation_share_is_cut_from_the_training_set(roots):
     found = opened(roots, "folder", validation=0.3)
     held = everything(list(found.test.evaluation(4)))["weight"].sum()
-    assert found.known == Known(10, 3, photographs.CLASSES) and held == 3
+    assert found.sizes == Known(10, 3, photographs.CLASSES) and held == 3
     rows = [*found.train.rows, *found.test.rows]
     assert sorted(rows) == list(range(N))
     assert found.train.pictures is found.test.pictures

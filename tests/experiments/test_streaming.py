@@ -10,9 +10,9 @@ from configs import digits, imagenet
 from experiments import streaming
 from experiments.assemble import assemble, feed
 from experiments.dry_run import described
-from experiments.evaluate import scored
 from experiments.launch import Session, launch
 from experiments.preemption import Preempted, Stop
+from experiments.sets import held
 from sparsity.data import indices
 from tests.data import photographs
 
@@ -54,7 +54,7 @@ def test_a_window_holds_the_batches_of_its_steps(config):
     for step, count in ((0, 1), (0, 3), (1, 2), (2, 1), (7, 1), (3, 2), (3, 1)):
         window = source(step, count)
         assert window["image"].shape == (count, 4, 16, 16, 3) and int(window["first"]) == step
-        stream = experiment.sets.found.train
+        stream = experiment.sets.train
         expected = [batch["image"] for batch in stream.training(0, step, step + count, 4)]
         np.testing.assert_array_equal(window["image"], expected)
     source.close()
@@ -68,7 +68,7 @@ def test_a_program_draws_the_batch_of_its_step_standardised(config):
     window = source(4, 2)
     for step in (4, 5):
         batch = streaming.draw(experiment.placement, window, step, jax.random.key(0))
-        pictures = experiment.sets.found.train.pictures
+        pictures = experiment.sets.train.pictures
         assert batch["label"].tolist() == [pictures[int(i)].label for i in indices(0, step, N, 4)]
         pixels = np.asarray(window["image"][step - 4], float) / 255
         expected = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
@@ -76,8 +76,12 @@ def test_a_program_draws_the_batch_of_its_step_standardised(config):
     source.close()
 
 
+def judged(experiment):
+    return list(held(experiment.sets, experiment.placement)())
+
+
 def test_an_evaluation_counts_every_picture_once(config):
-    batches = list(scored(assemble(config))())
+    batches = judged(assemble(config))
     assert sum(float(batch["weight"].sum()) for batch in batches) == SCORED
     assert sum(len(batch["weight"]) for batch in batches) % 512 == 0
 
@@ -123,7 +127,7 @@ def test_two_devices_see_what_one_sees(config):
         window = source(1)
         assert len(window["image"].sharding.device_set) == devices
         found.append(
-            (np.asarray(window["image"]), [np.asarray(b["image"]) for b in scored(experiment)()])
+            (np.asarray(window["image"]), [np.asarray(b["image"]) for b in judged(experiment)])
         )
         source.close()
     jax.tree.map(np.testing.assert_array_equal, *found)

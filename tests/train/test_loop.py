@@ -22,8 +22,9 @@ from sparsity.plan.phases import parse, phase
 from sparsity.target import Target, final_context
 from sparsity.train.forward import linen
 from sparsity.train.loop import Diverged, Every, Place, Run, compilations, fit
+from sparsity.train.objectives import cross_entropy
 from sparsity.train.optimizer import optimizer
-from sparsity.train.step import Span, cross_entropy, programs
+from sparsity.train.step import Span, programs
 from sparsity.units.blocks import Rule, blocks
 from sparsity.units.partition import leaves, pool
 
