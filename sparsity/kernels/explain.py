@@ -65,8 +65,6 @@ def explain(
     name = tuned.here() if platform is None else platform
     live, kind = max(1, round(density * rows * cols)), jnp.dtype(dtype).name
     calls = {v: Call(v, count, (k, n), block, live, kind, geometry=geometry) for v in VERBS}
-    words = (
-        f"{count} x {k} x {n} in blocks of {block[0]} x {block[1]}, {100 * density:.3g}% of them, {kind}"
-    )
+    words = f"{count} x {k} x {n} in blocks of {block[0]} x {block[1]}, {100 * density:.3g}% of them, {kind}"
     device = tuned.device_of(name) or f"{name}, which is not here"
     return Explanation(words, device, {v: choice.choose(name, call) for v, call in calls.items()})
