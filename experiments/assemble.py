@@ -15,6 +15,7 @@ import numpy as np
 import sparsity.methods
 from configs.fields import check
 from experiments import refusals
+from experiments.executed import executed
 from experiments.placement import Placement, placement
 from experiments.planned import plan_of, tuples
 from sparsity import models
@@ -133,6 +134,7 @@ def _shared(frozen: str, place: Placement) -> Shared:
     taken = {"steps": config["steps"], "prox": prox}
     settings = refusals.optimizer_settings(config["optimizer"], taken)
     tx = call("the optimizer", optimizer, settings=settings)
+    run_by = executed(config, model, (params, mutable, image), (method, partition, prox), place)
     draw = functools.partial(_draw, crop_and_flip if config["data"]["augment"] else None, place)
     made = programs(
         model,
@@ -141,6 +143,7 @@ def _shared(frozen: str, place: Placement) -> Shared:
         tx,
         draw,
         cross_entropy(config["label_smoothing"]),
+        run_by,
     )
     uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, image)
     fold = jax.jit(functools.partial(export.folded, method))
