@@ -62,13 +62,18 @@ class Experiment(NamedTuple):
     inputs: jax.Array
 
 
-def assemble(config: Mapping[str, Any]) -> Experiment:
-    """The objects of a config (plain nested data); raises ValueError for what cannot run."""
+def assemble(config: Mapping[str, Any], without_data: bool = False) -> Experiment:
+    """The objects of a config (plain nested data); raises ValueError for what cannot run.
+
+    without_data: put up with a set that is not here, where its size is known (a dry run).
+    """
     check(config)
     refusals.refuse_dense(config)
     density = exact(config["density"])
     place = placement(config["device"], config["devices"], config["batch"])
     sets = _sets(_frozen(config["data"]), place)
+    if sets.absent and not without_data:
+        raise sets.absent
     per_epoch = sets.examples // config["batch"]
     if not per_epoch:
         raise ValueError(

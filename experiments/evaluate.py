@@ -18,6 +18,7 @@ from sparsity.units.blocks import exact
 from sparsity.units.partition import Partition
 
 RANKED = ("scores", "labels")
+AHEAD = 4  # batches that the host may be ahead of the device
 
 
 def evaluation(
@@ -35,6 +36,7 @@ def evaluation(
         for batch in batches():
             check()
             parts.append(experiment.shared.programs.evaluate(state, context, batch))
+            jax.block_until_ready(parts[-AHEAD:][0])
         found = jax.device_get(parts)
         ranked = {name: [part.pop(name) for part in found] for name in RANKED if name in found[0]}
         sums = {name: sum(float(part[name]) for part in found) for name in found[0]}

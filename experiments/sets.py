@@ -1,4 +1,4 @@
-"""The data of a run, of either kind: images or tables, on the device or gathered on the host."""
+"""The data of a run, of any kind: images, pictures or tables, on the device or gathered on the host."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import streaming
 from experiments.placement import Placement
 from sparsity.data import gathered, tables
 from sparsity.data.augment import crop_and_flip
@@ -21,11 +22,11 @@ from sparsity.train.step import Batch
 
 
 class Kind(NamedTuple):
-    """What differs between images and tables.
+    """What differs between images, pictures that are streamed, and tables.
 
     facts:     a part -> what a network must know of it.
     example:   a part -> the network's inputs for one example, all 0.
-    resident:  a part -> its arrays, for the device.
+    resident:  a part -> its arrays, for the device; None of what is always streamed.
     batch:     (those arrays, indices, key, augment) -> a batch.
     objective: label smoothing -> what is minimised and reported.
     evaluated: examples per step of an evaluation.
@@ -47,6 +48,14 @@ IMAGES = Kind(
     objective=cross_entropy,
     evaluated=512,
 )
+PICTURES = Kind(
+    facts=lambda part: {"classes": part.classes},
+    example=lambda part: jnp.zeros((1, part.side, part.side, 3), jnp.float32),
+    resident=lambda part: None,
+    batch=streaming.batch,
+    objective=cross_entropy,
+    evaluated=512,
+)
 TABLES = Kind(
     facts=lambda data: {"numbers": data.numbers, "entries": data.entries},
     example=lambda data: jnp.zeros((1, data.rows.shape[1] - 1), jnp.int32),
@@ -63,8 +72,8 @@ class Sets(NamedTuple):
     """
 
     kind: Kind
-    train: Dataset | Table
-    test: Dataset | Table
+    train: Dataset | Table | streaming.Part
+    test: Dataset | Table | streaming.Part
     resident: Any
     resident_test: Any
 
@@ -78,14 +87,17 @@ class Sets(NamedTuple):
         """Whether batches are gathered on the host."""
         return self.resident is None
 
+    @property
+    def absent(self) -> OSError | None:
+        """Why the set is not there; None where it is."""
+        return getattr(self.train, "error", None)
+
 
 def load(section: Mapping[str, Any], place: Placement) -> Sets:
     """The sets that a config's section `data` names; ValueError for what does not go together."""
     table = section["name"] in tables.READERS
     if section["stream"] and not table:
-        raise ValueError(
-            f"data.stream is for tables ({', '.join(tables.READERS)}), not for {section['name']!r}"
-        )
+        return Sets(PICTURES, *streaming.streams(section), None, None)
     if section["augment"] and table:
         raise ValueError(f"data.augment crops and flips images; {section['name']!r} is a table")
     share, root = section["validation"], section["root"] or None
@@ -103,6 +115,8 @@ def load(section: Mapping[str, Any], place: Placement) -> Sets:
 
 def drawing(section: Mapping[str, Any], sets: Sets, place: Placement) -> Callable[..., Batch]:
     """(source, step, key) -> the step's batch, of a source that `feed` gives."""
+    if sets.kind is PICTURES:
+        return functools.partial(streaming.draw, place)
     if sets.streamed:
         return functools.partial(_of_window, place)
     augment = crop_and_flip if section["augment"] else None
@@ -127,6 +141,8 @@ def feeding(sets: Sets, seed: int, size: int, place: Placement) -> Callable[...,
     """(step, batches=1) -> what `drawing` draws from: the resident set with the epoch's order on the device,
     (steps per epoch, batch), or the rows of those steps alone.
     """
+    if isinstance(sets.train, streaming.Part):
+        return streaming.feed(sets.train, seed, size, place)
     if isinstance(sets.train, Table) and sets.streamed:
         return gathered.Gathered(sets.train, seed, size, place.put)
     n, per_epoch = sets.examples, sets.examples // size
@@ -142,6 +158,9 @@ def feeding(sets: Sets, seed: int, size: int, place: Placement) -> Callable[...,
 def held(sets: Sets, place: Placement) -> Callable[[], Iterator[Batch]]:
     """A function that goes over the evaluation set: each example once, with a weight per example."""
     size = sets.kind.evaluated
+    if isinstance(sets.test, streaming.Part):
+        part = sets.test
+        return lambda: streaming.scored(part, size, place)
     if isinstance(sets.test, Table) and sets.streamed:
         table = sets.test
         return lambda: (
