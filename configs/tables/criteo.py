@@ -34,24 +34,13 @@ LOSSES = {
     ),
 }
 DENSE = 0.4489
-METRICS = (
-    {
-        "field": "loss",
-        "name": "validation log loss",
-        "better": "lower",
-        "scale": 1,
-        "digits": 4,
-        "unit": "nats",
-    },
-    {
-        "field": "auc",
-        "name": "validation AUC",
-        "better": "higher",
-        "scale": 1,
-        "digits": 4,
-        "unit": "of AUC",
-    },
-)
+
+
+def metrics(part: str = "validation") -> list[dict]:
+    """Log loss, which judges, and AUC, on a part of the set."""
+    loss = {"field": "loss", "name": f"{part} log loss", "better": "lower", "unit": "nats"}
+    auc = {"field": "auc", "name": f"{part} AUC", "better": "higher", "unit": "of AUC"}
+    return [{**metric, "scale": 1, "digits": 4} for metric in (loss, auc)]
 
 
 def arms() -> list[dict]:
@@ -111,7 +100,7 @@ def get_config() -> ConfigDict:
     }
     config.seeds = [0, 1, 2]
     config.arms = arms()
-    config.metrics = list(METRICS)
+    config.metrics = metrics()
     config.published = published()
     config.figure = config.gain = f"{ATTENTION} beats AC/DC"
     config.claims = claims()

@@ -39,6 +39,6 @@ def get_config() -> ConfigDict:
     }
     config.cells = {"blocks.block": [[10, 10], [20, 20]], "density": ["0.1", "0.05", "0.02"]}
     config.seeds = [20, 21, 22]
-    config.metrics = [{**m, "name": f"test {m['name'].split(' ', 1)[1]}"} for m in criteo.METRICS]
+    config.metrics = criteo.metrics("test")
     config.published = {}
     return config
