@@ -107,12 +107,20 @@ def _record(arm: Arm, cell: Point, job: Job, outcome: Outcome | None) -> dict[st
     }
 
 
+def _say_untuned(found: Mapping[str, Any]) -> None:
+    """A line for whoever runs the printed commands: more of them follow."""
+    left = len({run["arm"] for run in found["runs"]} - set(found["chosen"]))
+    if left:
+        print(f"# {left} arms are being tuned: their runs on the test set follow at the next call")
+
+
 def main(argv: list[str]) -> None:
     """The command line."""
     del argv
     started, here = time.time(), call.called(FLAGS, "tables")
     found = run(here.config, here.runner)
     if not here.pages:
+        _say_untuned(found)
         return
     found["how"] = {
         "command": here.command,
