@@ -43,7 +43,8 @@ class Place(NamedTuple):
 class Run(NamedTuple):
     """A run's surroundings, as functions.
 
-    source:   step -> what the programs draw the step's batch from (device arrays).
+    source:   (step, batches=1) -> what the programs draw the batches of that many steps from (device
+              arrays).
     evaluate: (state, context) -> {"loss": ..., "accuracy": ...}.
     emit:     takes each record of the metrics.
     save:     takes the place and its state.
@@ -54,7 +55,7 @@ class Run(NamedTuple):
     programs: Programs
     plan: Plan
     target: Target
-    source: Callable[[int], Any]
+    source: Callable[..., Any]
     evaluate: Callable[[TrainState, Context], Record]
     emit: Callable[[Record], None] = lambda record: None
     save: Callable[[Place, TrainState], None] = lambda place, state: None
@@ -174,7 +175,7 @@ def _act(run: Run, state: TrainState, act: Any, after: Place, force: Force) -> T
     if act == BURY:
         return run.programs.bury(state, force.context)
     if act == SETTLE:
-        source = run.source(_looked_at(run, after.step))
+        source = run.source(_looked_at(run, after.step), run.settle)
         return run.programs.settle(state, source, force.context, batches=run.settle)
     if act == SAVE:
         run.save(after, state)
@@ -213,9 +214,9 @@ def _choose(
     run: Run, state: TrainState, tick: Tick, context: Context, phase: Phase
 ) -> tuple[TrainState, Any]:
     """New masks, and per group what changed."""
-    source = run.source(_looked_at(run, tick.step))
-    signals = Signals()
-    if run.programs.method.needs.batches:
+    signals, batches = Signals(), run.programs.method.needs.batches
+    if batches:
+        source = run.source(_looked_at(run, tick.step), batches)
         signals = run.programs.signals(state, source, context)
     state, report = run.programs.tick(
         state, context, signals, zero_moments=phase.reset == "zeroed", dead=phase.dead

@@ -16,6 +16,7 @@ import optax
 from sparsity.contract import Context, Method, Signals, State
 from sparsity.train import freezing, moments
 from sparsity.train.forward import Model
+from sparsity.train.objectives import Objective
 from sparsity.train.state import TrainState, create, no_sums, trained
 from sparsity.units.changes import changes, spread_of
 from sparsity.units.partition import (
@@ -30,7 +31,6 @@ from sparsity.units.partition import (
 
 Batch = dict[str, jax.Array]
 Draw = Callable[[Any, jax.Array, jax.Array], Batch]
-Loss = Callable[[jax.Array, Batch], jax.Array]
 
 
 class Span(NamedTuple):
@@ -49,7 +49,8 @@ class Programs(NamedTuple):
     bury:      (state, context) -> state with its dead weights set to 0; donated.
     restart:   state -> state with the optimiser's moments as at the start; donated.
     signals:   (state, source, context) -> Signals, as the method needs.
-    evaluate:  (state, context, batch) -> sums of loss, correct and examples.
+    evaluate:  (state, context, batch) -> sums of loss, correct and examples, and the examples' scores
+               and labels where the objective ranks by them.
     masks:     (state, context) -> the method's masks.
     settle:    (state, source, context, *, batches) -> state with its batch statistics recomputed.
     logged:    state -> state with its sums of metrics at 0; donated.
@@ -70,27 +71,13 @@ class Programs(NamedTuple):
     method: Method
 
 
-def cross_entropy(smoothing: float = 0.0) -> Loss:
-    """Mean cross-entropy of integer labels (N,) under logits (N, classes)."""
-
-    def loss(logits: jax.Array, batch: Batch) -> jax.Array:
-        return jnp.mean(_per_example(logits, batch["label"], smoothing))
-
-    return loss
-
-
-def _per_example(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    target = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, target)
-
-
 def programs(
     model: Model,
     method: Method,
     partition: Partition,
     tx: optax.GradientTransformation,
     draw: Draw,
-    loss: Loss,
+    objective: Objective,
 ) -> Programs:
     """The programs of all runs that share a model, a method, a partition and an optimiser.
 
@@ -123,17 +110,19 @@ def programs(
         )
         before = trained(state.wrapped)
 
-        def objective(tree):
+        def minimised(tree):
             wrapped = state.wrapped._replace(params=tree["params"], gates=tree["gates"])
             applied = method.apply(wrapped, context)
             logits, mutable = model.apply(
                 applied.params, state.mutable, batch["image"], True, applied.hooks, for_model
             )
-            fit, penalty = loss(logits, batch), method.penalty(wrapped, context, Signals())
-            return fit + penalty, (fit, penalty, _correct(logits, batch), mutable)
+            fit = jnp.mean(objective.fit(logits, batch["label"]))
+            penalty = method.penalty(wrapped, context, Signals())
+            correct = jnp.sum(objective.right(logits, batch["label"])).astype(jnp.float32)
+            return fit + penalty, (fit, penalty, correct, mutable)
 
         (total, (fit, penalty, correct, mutable)), grads = jax.value_and_grad(
-            objective, has_aux=True
+            minimised, has_aux=True
         )(before)
         updates, opt = tx.update(grads, state.opt, before, lr_factor=span.lr, value=total)
         if frozen:
@@ -190,7 +179,7 @@ def programs(
             logits, _ = model.apply(
                 params, state.mutable, batch["image"], True, applied.hooks, for_model
             )
-            return loss(logits, batch)
+            return jnp.mean(objective.fit(logits, batch["label"]))
 
         def add(ahead, sums):
             grads = jax.grad(loss_of)(applied.params, ahead)
@@ -208,9 +197,18 @@ def programs(
         applied = method.apply(state.wrapped, context)
         logits, _ = model.apply(applied.params, state.mutable, batch["image"], False, applied.hooks)
         weight = batch["weight"]
-        right = jnp.argmax(logits, axis=-1) == batch["label"]
-        losses = _per_example(logits, batch["label"])
+        right = objective.right(logits, batch["label"])
+        losses = objective.loss(logits, batch["label"])
+        ranked = (
+            {}
+            if objective.score is None
+            else {
+                "scores": objective.score(logits),
+                "labels": batch["label"],
+            }
+        )
         return {
+            **ranked,
             # A padded example counts nothing, whatever it holds.
             "loss": jnp.sum(jnp.where(weight > 0, losses * weight, 0.0)),
             "correct": jnp.sum(right * weight),
@@ -243,10 +241,6 @@ def programs(
         compilations=count,
         method=method,
     )
-
-
-def _correct(logits: jax.Array, batch: Batch) -> jax.Array:
-    return jnp.sum(jnp.argmax(logits, axis=-1) == batch["label"]).astype(jnp.float32)
 
 
 def _buried(
