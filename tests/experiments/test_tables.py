@@ -1,12 +1,15 @@
 """A table is of equal budget and equal tuning, and says what it does not know."""
 
+import importlib
 import json
 import math
+import pkgutil
 from functools import partial
 from xml.etree import ElementTree
 
 import pytest
 
+from configs import tables as all_tables
 from configs.tables import fashion_mnist
 from experiments import tables
 from experiments.reporting import charts, claims, exports, lines, results, table
@@ -246,6 +249,17 @@ def test_a_table_that_would_not_be_fair_or_cannot_run_is_refused(spoil, words, s
     spoil(small)
     with pytest.raises(ValueError, match=words):
         tables.run(small, partial(outcomes.read, folder=tmp_path))
+
+
+@pytest.mark.parametrize("name", sorted(m.name for m in pkgutil.iter_modules(all_tables.__path__)))
+def test_every_table_that_comes_with_the_project_can_be_planned(name, tmp_path):
+    module = importlib.import_module(f"{all_tables.__name__}.{name}")
+    config = json.loads(module.get_config().to_json())
+    found = tables.run(config, partial(outcomes.read, folder=tmp_path))
+    places = len(found["cells"])
+    dense = sum(arm.dense for arm in arms(config))
+    rows = (len(arms(config)) - dense) * places + dense
+    assert len(found["runs"]) == rows * len(config["seeds"])
 
 
 def test_the_table_of_fashion_mnist_is_whole():
