@@ -11,6 +11,8 @@ from sparsity.named import choose, unknown
 
 try:
     import optuna
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ImportError("a search needs Optuna: pip install 'sparsity[search]'") from error
 
@@ -80,17 +82,23 @@ def _refuse_blind(fields: Mapping[str, Any], found: Search) -> None:
 def opened(config: Mapping[str, Any], name: str, storage: str, evaluations: int) -> optuna.Study:
     """The study of a config in a storage, made if it is not there. evaluations: of a whole run.
 
-    Raises ValueError where the storage holds another search's study under this name.
+    Raises ValueError where the storage holds another search's study under this name, and where it is no
+    database that can be opened.
     """
     found, metric = search(config), metrics(config)[0]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        direction="maximize" if metric.sign > 0 else "minimize",
-        pruner=PRUNERS[found.pruner](evaluations),
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction="maximize" if metric.sign > 0 else "minimize",
+            pruner=PRUNERS[found.pruner](evaluations),
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, OptunaError, ImportError) as error:
+        # Not the storage itself: its address may hold a password.
+        problem = str(error).splitlines()[0]
+        raise ValueError(f"the study's storage cannot be opened: {problem}") from None
     _refuse_other(study, config, metric)
     # Not the same draws again in a search that goes on.
     study.sampler = SAMPLERS[found.sampler](found.seed + len(study.trials))

@@ -153,6 +153,19 @@ def test_a_search_is_not_judged_on_the_test_set_nor_pruned_unseen(field, words, 
         search.run(asked, tmp_path / "small")
 
 
+@pytest.mark.parametrize(
+    "storage", ["", "sqlite:////nowhere/at/all.db", "nonsense", "mysql://u:pw@h/d"]
+)
+def test_a_storage_that_cannot_be_opened_is_said_without_its_password(storage, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    (folder / "study.db").write_text("this is no database, but a file that lies in its place")
+    with pytest.raises(ValueError, match="storage cannot be opened: .+") as error:
+        search.run(config(), folder, storage)
+    assert "pw" not in str(error.value)
+    assert "in its place" in (folder / "study.db").read_text()
+
+
 def test_the_search_that_comes_with_the_project_can_run():
     asked = json.loads(fashion_mnist.get_config().to_json())
     found = studies.search(asked)

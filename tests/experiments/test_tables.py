@@ -67,6 +67,8 @@ def test_a_table_tunes_on_validation_reports_on_test_and_resumes(small, tmp_path
     assert [path.suffix for path in paths] == [".md", ".csv", ".csv", ".tex", ".json", ".svg"]
     ElementTree.fromstring(paths[5].read_text())  # a document of its own
     words = paths[0].read_text()
+    again = tables.kept({**small, "title": "Another"}, tmp_path / "out" / "small")
+    assert table.page(again, ["small-difference.svg"]).splitlines()[1:] == words.splitlines()[1:]
     assert "(small-difference.svg)" in words
     for run in found["runs"]:
         assert f"{run['summary']['accuracy']}" in paths[1].read_text()
