@@ -17,8 +17,8 @@ from sparsity.data.files import root_of
 from sparsity.data.order import epoch_order, eval_batches
 from sparsity.data.resident import Resident, batch
 from sparsity.data.tables import Table
+from sparsity.train.descent import Batch
 from sparsity.train.objectives import Objective, cross_entropy, log_loss
-from sparsity.train.step import Batch
 
 
 class Kind(NamedTuple):
