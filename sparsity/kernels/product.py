@@ -29,14 +29,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sparsity.kernels import cpu, dense, tpu
+from sparsity.kernels import cpu, dense, gpu, tpu
 from sparsity.kernels.activations import ACTIVATIONS, before
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout
 from sparsity.kernels.manual import vary_alike
 
 # What serves a platform, by lax.platform_dependent's names.
-BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "tpu": tpu}
+BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "tpu": tpu, "cuda": gpu}
 CONVOLUTIONS = {"forward": "convolve", "dx": "convolve_dx", "dw": "convolve_dw"}
 
 
