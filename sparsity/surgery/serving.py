@@ -56,35 +56,44 @@ def write(
 
     Raises ValueError where masks and weights disagree, for an unknown platform, and without flatbuffers.
     """
-    if odd := [name for name in platforms if name not in PLATFORMS.values()]:
-        known = ", ".join(dict.fromkeys(PLATFORMS.values()))
-        raise ValueError(f"a model is exported for {known}, not {odd[0]!r}")
     export = exporting()
+    _check_platforms(platforms)
     weights, dense = packed_weights(params, partition, masks)
-    files = {WEIGHTS: packed_files.encode(weights, about)}
-    uses: Uses = {path: [reason] for path, reason in dense.items()}
-    kernels: dict[str, list[str]] = {}
-    for platform in platforms:
-        for kind, run in _forms(
-            substituted(apply, params, path), apply, params, weights, uses
-        ).items():
-            made = _exported(export, run, arguments_of(weights, kind), example, platform)
-            files[f"{kind}-{platform}.jax"] = bytes(made.serialize())
-            if kind == "sparse":
-                module = made.mlir_module()
-                kernels[platform] = [name for name in NAMED if f"@{name}(" in module]
+    uses: Uses = {name: [reason] for name, reason in dense.items()}
+    forms = _forms(substituted(apply, params, path), apply, params, weights, uses)
+    programs = {
+        f"{kind}-{platform}.jax": _exported(
+            export, run, arguments_of(weights, kind), example, platform
+        )
+        for platform in platforms
+        for kind, run in forms.items()
+    }
+    files = {name: bytes(made.serialize()) for name, made in programs.items()}
+    files[WEIGHTS] = packed_files.encode(weights, about)
     text = {
         "format": FORMAT,
         "jax": jax.__version__,
         "input": [list(example.shape), np.dtype(example.dtype).name],
-        "kernels": kernels,
-        "uses": {path: _said(found, platforms) for path, found in uses.items()},
+        "kernels": {name: _named(programs[f"sparse-{name}.jax"]) for name in platforms},
+        "uses": {name: _said(found, platforms) for name, found in uses.items()},
         "files": {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()},
     }
     disk.make(folder)
-    rendered = json.dumps(text, indent=1).encode()
-    disk.put({folder / name: raw for name, raw in (*files.items(), (TEXT, rendered))})
+    files[TEXT] = json.dumps(text, indent=1).encode()
+    disk.put({folder / name: raw for name, raw in files.items()})
     return text
+
+
+def _check_platforms(platforms: Sequence[str]) -> None:
+    known = dict.fromkeys(PLATFORMS.values())
+    if odd := [name for name in platforms if name not in known]:
+        raise ValueError(f"a model is exported for {', '.join(known)}, not {odd[0]!r}")
+
+
+def _named(program: Any) -> list[str]:
+    """The kernels that a program calls by name."""
+    module = program.mlir_module()
+    return [name for name in NAMED if f"@{name}(" in module]
 
 
 def packed_weights(
