@@ -76,6 +76,7 @@ def base(
     config.batch = 128
     config.device = ""  # cpu, gpu or tpu; "" takes the best there is
     config.devices = 1  # how many of them share each batch
+    config.execution = "masked"  # or sparse: live blocks alone where masks are fixed; or auto
     config.density = "0.1"  # share of blocks kept, an exact decimal; a sparsity of 90% is 0.1
 
     config.data = ConfigDict()

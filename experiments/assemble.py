@@ -13,6 +13,7 @@ import jax
 import sparsity.methods
 from configs.fields import check
 from experiments import refusals
+from experiments.executed import executed
 from experiments.placement import Placement, placement
 from experiments.planned import plan_of, tuples
 from experiments.sets import Sets, drawing, feeding, load
@@ -117,6 +118,7 @@ def _shared(frozen: str, place: Placement) -> Shared:
     taken = {"steps": config["steps"], "prox": prox}
     settings = refusals.optimizer_settings(config["optimizer"], taken)
     tx = call("the optimizer", optimizer, settings=settings)
+    run_by = executed(config, model, (params, mutable, example), (method, partition, prox), place)
     draw = drawing(config["data"], sets, place)
     made = programs(
         model,
@@ -125,6 +127,7 @@ def _shared(frozen: str, place: Placement) -> Shared:
         tx,
         draw,
         sets.kind.objective(config["label_smoothing"]),
+        run_by,
     )
     uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, example)
     fold = jax.jit(functools.partial(export.folded, method))

@@ -1,5 +1,6 @@
 """What a config would do: its plan, layers, costs, memory and compilations, without a step taken."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,12 +8,15 @@ import jax
 
 from experiments import streaming
 from experiments.assemble import Experiment, assemble, feed
+from experiments.executed import shown
 from experiments.launch import run_of
 from experiments.reporting.chart import chart
 from experiments.surroundings import surroundings
-from sparsity.target import Target, context_of, final_context
+from sparsity.target import Target, final_context
+from sparsity.train.agenda import Force, entered
 from sparsity.train.loop import compilations
-from sparsity.train.step import Span
+from sparsity.train.state import TrainState
+from sparsity.train.step import Programs
 from sparsity.units import costs
 from sparsity.units.blocks import table
 
@@ -23,6 +27,9 @@ def described(config: Mapping[str, Any]) -> str:
     parts = {
         "plan": chart(experiment.plan, 1 - float(_density(experiment.target))),
         "layers": table(experiment.layers),
+        "execution": shown(
+            experiment.shared.programs.execution, experiment.target, experiment.plan
+        ),
         "costs of one example": _costs(experiment),
         "memory": _memory(experiment),
         "compilations": _compilations(experiment),
@@ -89,20 +96,28 @@ def _source(experiment: Experiment) -> Any:
 
 def _steps(experiment: Experiment, state: Any, source: Any) -> list[tuple[str, str]]:
     """What each training program needs besides its arguments; they are compiled for it, and kept."""
-    made, found = experiment.shared.programs, {}
-    for phase in experiment.plan:
-        key = (phase.kind, phase.frozen, phase.dead)
+    made, run, found = experiment.shared.programs, run_of(experiment), {}
+    for index, phase in enumerate(experiment.plan):
+        now = entered(run, index)
+        key = (phase.kind, phase.frozen, phase.dead, now.ways)
         if key not in found:
-            context, span = context_of(experiment.target, phase), Span(0, 1, 1.0)
+            held = _held(made, state, now)
             lowered = made.train.lower(
-                state, source, context, jax.device_put(span), frozen=phase.frozen, dead=phase.dead
+                held, source, now.context, now.span, frozen=phase.frozen, dead=phase.dead
             )
             analysis = lowered.compile().memory_analysis()
             found[key] = analysis.temp_size_in_bytes if analysis else None
     return [
-        (f"a step, {kind} phase", "not known" if size is None else _bytes(size))
-        for (kind, _, _), size in found.items()
+        (f"a step, {kind} phase, {ways}", "not known" if size is None else _bytes(size))
+        for (kind, _, _, ways), size in found.items()
     ]
+
+
+def _held(made: Programs, state: TrainState, now: Force) -> Any:
+    """The state as the phase's steps take it, as shapes where it would have to be engaged."""
+    if not now.ways.layers:
+        return state
+    return jax.eval_shape(functools.partial(made.engage, ways=now.ways), state, now.context)
 
 
 def _compilations(experiment: Experiment) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from experiments import evaluate
 from experiments.assemble import Experiment, assemble, feed
+from experiments.executed import told
 from experiments.preemption import Preempted, Stop
 from experiments.progress import Pace, Progress
 from experiments.surroundings import moved, surroundings
@@ -25,7 +26,8 @@ from sparsity.contract import Context
 from sparsity.surgery import export
 from sparsity.target import final_context
 from sparsity.train import checkpoint, log
-from sparsity.train.loop import Diverged, Every, Place, Record, Run, fit
+from sparsity.train.descent import Held
+from sparsity.train.loop import Diverged, Every, Place, Record, Run, fit, released
 from sparsity.train.state import TrainState, trained
 from sparsity.units.blocks import cells, table
 from sparsity.units.partition import leaves
@@ -71,6 +73,8 @@ def launch(
         write(here.config, config)
         write(here.resolved, _resolved(experiment))
         session.say(table(experiment.layers))
+        for line in told(experiment.shared.programs.execution, experiment.target, experiment.plan):
+            session.say(line)
         with _status(here, session):
             return _run(experiment, here, session)
 
@@ -140,7 +144,8 @@ class _Ledger:
     def __init__(self, experiment: Experiment, here: Workdir, session: Session) -> None:
         self._config, self._here, self._session = experiment.config, here, session
         self._began = time.monotonic()
-        self._now: tuple[Place, TrainState, int] | None = None
+        self._now: tuple[Place, Held, int] | None = None
+        self._programs = experiment.shared.programs
 
     def restore(self, fresh: TrainState) -> tuple[TrainState, int]:
         """The newest intact checkpoint's state, with the acts that were done there; else the fresh one."""
@@ -158,6 +163,9 @@ class _Ledger:
                 say(
                     f"not what it ran on before, so its last bits may come out otherwise: {changed}"
                 )
+            was, now = extra["config"].get("execution", "masked"), self._config["execution"]
+            if was != now:
+                say(f"execution {was} then and {now} now: its last bits come out otherwise")
         size = extra.get("metrics", 0)
         held = here.metrics.stat().st_size if here.metrics.exists() else 0
         if held < size:
@@ -166,9 +174,9 @@ class _Ledger:
         self._began -= extra.get("seconds", 0.0)
         return state, extra.get("acts", 0)
 
-    def at(self, place: Place, state: TrainState) -> None:
+    def at(self, place: Place, held: Held) -> None:
         """The run has come to a place; nothing is written."""
-        self._now = place, state, self.lines.size
+        self._now = place, held, self.lines.size
 
     def save_now(self) -> None:
         """A checkpoint of where the run has last been."""
@@ -179,7 +187,8 @@ class _Ledger:
         """A checkpoint of the state at a place."""
         self._save(place, state, self.lines.size)
 
-    def _save(self, place: Place, state: TrainState, metrics: int) -> None:
+    def _save(self, place: Place, held: Held, metrics: int) -> None:
+        state = released(self._programs, held)
         _refuse_nonfinite(state)
         self.lines.sync()
         extra = {
@@ -249,7 +258,7 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
             with stop.busy:
                 ledger.save(place, state)
 
-        def watch(place: Place, state: TrainState) -> None:
+        def watch(place: Place, state: Held) -> None:
             ledger.at(place, state)
             stop.check()
             if (pace.at(place, state) or place.acts) and progress:
@@ -295,7 +304,7 @@ def run_of(
     experiment: Experiment,
     emit: Callable[[Record], None] = lambda record: None,
     save: Callable[[Place, TrainState], None] = lambda place, state: None,
-    watch: Callable[[Place, TrainState], None] = lambda place, state: None,
+    watch: Callable[[Place, Held], None] = lambda place, state: None,
     check: Callable[[], None] = lambda: None,
 ) -> Run:
     """The loop's surroundings for an experiment; `check` is called within an evaluation."""
@@ -320,7 +329,7 @@ class _Profile:
     def __init__(self, here: Workdir, steps: tuple[int, int] | tuple[()]) -> None:
         self._folder, self._steps, self._on = here.profile, steps, False
 
-    def at(self, place: Place, state: TrainState) -> None:
+    def at(self, place: Place, state: Held) -> None:
         """Begins and ends where its steps do."""
         inside = bool(self._steps) and self._steps[0] <= place.step < self._steps[-1]
         if inside == self._on:

@@ -163,9 +163,12 @@ def refuse_other(config: Mapping[str, Any], workdir: Workdir) -> None:
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """A line for each field in which two configs differ, the first of many."""
+    """A line for each field in which two configs differ, the first of many.
+
+    How a run is computed is no part of what it is: it may go on under another execution.
+    """
     old, new = flat(there), flat(asked)
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key) if key != "execution"]
     lines = [f"{key}: {old.get(key)!r} there, {new.get(key)!r} asked" for key in changed]
     return lines[:SHOWN] + [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
 

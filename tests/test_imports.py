@@ -33,7 +33,7 @@ ALONE = "sparsity.kernels"
 # A library, and the only places that may import it.
 OWNERS = {
     "equinox": (),
-    "flax": ("sparsity.models", "sparsity.train.forward"),
+    "flax": ("sparsity.models", "sparsity.train.forward", "sparsity.train.linen"),
     "grain": ("sparsity.data",),
     "jax.experimental.pallas": ("sparsity.kernels",),
     "matplotlib": ("experiments",),
