@@ -20,6 +20,7 @@ def at_the_root(monkeypatch, pytestconfig):
     monkeypatch.chdir(pytestconfig.rootpath)
 
 
+@pytest.mark.slow
 def test_one_run_of_a_config_is_measured_and_its_table_says_so(tmp_path):
     family = jobs("configs/digits.py", [{"steps": 10, "seed": seed} for seed in (0, 1)])
     for job in family:
