@@ -17,6 +17,8 @@ from sparsity.kernels.runs import from_runs, runs_of, to_runs
 DTYPES = ("bfloat16", "float16")
 SIDES = (16, 32, 64, 128)
 HOPPER = Launch()
+# Rows of x that a program multiplies at once; few rows take half as many.
+TILE = 256
 
 
 def refusal(layout: Layout, dtype: jnp.dtype) -> str:
@@ -57,7 +59,7 @@ def dw(x: jax.Array, dy: jax.Array, layout: Layout, launch: Launch = HOPPER) -> 
 
 def _product(x: jax.Array, packed: jax.Array, layout: Layout, launch: Launch) -> jax.Array:
     runs = runs_of(layout, max(1, DEPTH // layout.block[0]))
-    tile = 256 if x.shape[0] > 128 else 128
+    tile = TILE if x.shape[0] > TILE // 2 else TILE // 2
     seen = _whole(x, layout, 0, tile)
     y = columns(runs, seen, to_runs(packed, runs), layout, tile, launch)
     return y[: x.shape[0], : layout.shape[1]]

@@ -26,7 +26,7 @@ def gradient(
     x (M, R * rows), dy (M, C * cols), with M in steps of 64.
     """
     (rows, cols), (slots, size), steps = block, runs.rows.shape, x.shape[0] // DEPTH
-    stages = gpu_budget.stages_of_gradient(GROUPS * HALF, block, launch.stages)
+    stages = gpu_budget.of_gradient(GROUPS * HALF, block, launch.stages).stages
     # Tiles of several blocks cannot be transposed on their way, so that small blocks need x transposed.
     turned = rows < HALF
     high = min(rows, HALF)

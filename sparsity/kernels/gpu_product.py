@@ -24,7 +24,7 @@ def columns(
     (rows, cols), across = layout.block, layout.grid[1]
     size, deep = runs.rows.shape[1], min(rows, DEPTH)
     parts, half = rows // deep, tile // GROUPS
-    stages = gpu_budget.stages_of_product(tile, layout.block, launch.stages)
+    stages = gpu_budget.of_product(tile, layout.block, launch.stages).stages
 
     def body(firsts, counts, places, x, w, y, xs, ws, ys, full, free):
         ring = Ring(stages, full, free)
