@@ -132,7 +132,7 @@ def _program(
         return lambda *a: module.dw(*a, **static), (x, dy, layout)
     if variant.verb == "dX":
         return lambda *a: module.dx(*a, **static), (dy, packed, layout)
-    run = lambda x, packed, layout, bias: module.forward(x, packed, layout, bias, "relu", **static)
+    run = lambda x, packed, layout, bias: module.forward(x, packed, layout, bias, "gelu", **static)
     return run, (x, packed, layout, array(n))
 
 
