@@ -28,9 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.reporting.kernels import VERBS, name_of, page
+from sparsity.kernels.backends import backend_of
 from sparsity.kernels.layout import Layout, from_mask, mask_of, pack, unpack
 from sparsity.kernels.ops import block_sparse_matmul
-from sparsity.kernels.product import backend_of
 
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
 

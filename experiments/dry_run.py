@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from experiments import streaming
 from experiments.assemble import Experiment, assemble, feed
 from experiments.executed import shown
 from experiments.launch import run_of
@@ -18,12 +19,11 @@ from sparsity.train.state import TrainState
 from sparsity.train.step import Programs
 from sparsity.units import costs
 from sparsity.units.blocks import table
-from sparsity.units.partition import leaves
 
 
 def described(config: Mapping[str, Any]) -> str:
     """The dry run's text. Raises ValueError for a config that cannot run."""
-    experiment = assemble(config)
+    experiment = assemble(config, without_data=True)
     parts = {
         "plan": chart(experiment.plan, 1 - float(_density(experiment.target))),
         "layers": table(experiment.layers),
@@ -62,7 +62,7 @@ def _costs(experiment: Experiment) -> str:
 
 def _memory(experiment: Experiment) -> str:
     """Bytes of what a run holds, and of what its steps need besides, by the compiler's account."""
-    made, source = experiment.shared.programs, feed(experiment)(0)
+    made, source = experiment.shared.programs, _source(experiment)
     state = made.create(jax.random.key(experiment.config["seed"]), experiment.inputs)
     parts = {
         "parameters": state.wrapped.params,
@@ -70,11 +70,28 @@ def _memory(experiment: Experiment) -> str:
         "masks and other memory of the method": state.wrapped.memory,
         "the optimiser's state": state.opt,
         "batch statistics": state.mutable,
-        "the data sets": (experiment.sets.resident, experiment.sets.resident_test),
+        **_data(experiment),
     }
-    lines = [f"  {name:<38} {_size(tree):>10}" for name, tree in parts.items()]
-    lines += [f"  {name:<38} {size:>10}" for name, size in _steps(experiment, state, source)]
+    lines = [f"  {name:<46} {_size(tree):>10}" for name, tree in parts.items()]
+    lines += [f"  {name:<46} {size:>10}" for name, size in _steps(experiment, state, source)]
     return "\n".join(lines)
+
+
+def _data(experiment: Experiment) -> dict[str, Any]:
+    """What is held of the data, by a name that says if none is here."""
+    sets = experiment.sets
+    if not isinstance(sets.train, streaming.Part):
+        return {"the data sets": (sets.resident, sets.resident_test)}
+    absent, held = ", which are not here" if sets.absent else "", streaming.READY + 1
+    return {f"batches of streamed pictures{absent}": [_source(experiment)] * held}
+
+
+def _source(experiment: Experiment) -> Any:
+    """What the first step draws from; of streamed pictures its shapes alone."""
+    part = experiment.sets.train
+    if isinstance(part, streaming.Part):
+        return streaming.specimen(part, experiment.config["batch"])
+    return feed(experiment)(0)
 
 
 def _steps(experiment: Experiment, state: Any, source: Any) -> list[tuple[str, str]]:
@@ -116,7 +133,7 @@ def _on() -> str:
 
 
 def _size(tree: Any) -> str:
-    return _bytes(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves(tree).values()))
+    return _bytes(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 
 
 def _bytes(size: int) -> str:

@@ -96,7 +96,7 @@ def _finished(config: Mapping[str, Any], here: Workdir, session: Session) -> dic
 
 def _resolved(experiment: Experiment) -> dict[str, Any]:
     """What the config came to, for those who look at the run later."""
-    per_epoch = len(experiment.sets.train.labels) // experiment.config["batch"]
+    per_epoch = experiment.sets.examples // experiment.config["batch"]
     return {"steps_per_epoch": per_epoch, "layers": cells(experiment.layers)}
 
 
@@ -263,6 +263,7 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
             profile.at(place, state)
 
         run = run_of(experiment, emit, save, watch, stop.check)
+        stack.callback(getattr(run.source, "close", lambda: None))
         try:
             state = fit(run, state, acts)
             ledger.at(Place(config["steps"], LAST), state)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparsity.train.disk import make, naming, sync
+from sparsity.disk import make, naming, sync
 
 SHOWN = 12  # differences of two configs that are listed
 # A process asks the system only about others: its own second claim is refused by this.
@@ -52,6 +52,11 @@ class Workdir(NamedTuple):
     def checkpoints(self) -> Path:
         """Saved states, by step."""
         return self.path / "checkpoints"
+
+    @property
+    def latency(self) -> Path:
+        """What a batch through the final model takes, once `experiments.latency` has measured it."""
+        return self.path / "latency.json"
 
     @property
     def events(self) -> Path:

@@ -21,7 +21,7 @@ READERS: dict[str, Callable[[Path | None, str], Arrays]] = {
     "fashion_mnist": partial(mnist.read, mnist.FASHION_MNIST),
     "cifar10": cifar.read,
 }
-TFDS = "tfds:"
+TFDS, FOLDER = "tfds:", "folder:"
 SPLITS = ("train", "validation", "test")
 
 
@@ -39,6 +39,11 @@ class Dataset(NamedTuple):
     classes: int
     mean: np.ndarray
     std: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Images of the split."""
+        return len(self.labels)
 
 
 def load(
@@ -103,6 +108,8 @@ def load_splits(
 def _reader(name: str) -> Callable[[Path | None, str], Arrays]:
     if isinstance(name, str) and name.startswith(TFDS):
         return partial(tfds.read, name.removeprefix(TFDS))
+    if isinstance(name, str) and name.startswith(FOLDER):
+        raise ValueError(f"data set {name!r}: folders of pictures are streamed: set data.stream")
     if name not in READERS:
         raise unknown("data set", name, (*READERS, f"{TFDS}NAME"))
     return READERS[name]

@@ -13,13 +13,13 @@ from sparsity.train import freezing
 from sparsity.train.engaged import Engaged, whole
 from sparsity.train.execution import Execution
 from sparsity.train.forward import Model
+from sparsity.train.objectives import Objective
 from sparsity.train.products import on_live_blocks
 from sparsity.train.state import TrainState, trained
 from sparsity.units.partition import Partition, scale
 
 Batch = dict[str, jax.Array]
 Draw = Callable[[Any, jax.Array, jax.Array], Batch]
-Loss = Callable[[jax.Array, Batch], jax.Array]
 # A run's state as its steps take it: in dense storage, or engaged for a phase.
 Held = TrainState | Engaged
 
@@ -40,7 +40,7 @@ class Parts(NamedTuple):
     partition: Partition
     tx: optax.GradientTransformationExtraArgs
     draw: Draw
-    loss: Loss
+    objective: Objective
     execution: Execution
 
 
@@ -71,16 +71,18 @@ def descent(
     )
     before = trained(state.wrapped)
 
-    def objective(tree):
+    def minimised(tree):
         wrapped = state.wrapped._replace(params=tree["params"], gates=tree["gates"])
         applied = _applied(parts, held, wrapped, context)
         logits, mutable = parts.model.apply(
             applied.params, state.mutable, batch["image"], True, applied.hooks, for_model
         )
-        fit, penalty = parts.loss(logits, batch), _penalty(parts, held, wrapped, context)
-        return fit + penalty, (fit, penalty, _correct(logits, batch), mutable)
+        fit = jnp.mean(parts.objective.fit(logits, batch["label"]))
+        penalty = _penalty(parts, held, wrapped, context)
+        correct = jnp.sum(parts.objective.right(logits, batch["label"])).astype(jnp.float32)
+        return fit + penalty, (fit, penalty, correct, mutable)
 
-    (total, (fit, penalty, correct, mutable)), grads = jax.value_and_grad(objective, has_aux=True)(
+    (total, (fit, penalty, correct, mutable)), grads = jax.value_and_grad(minimised, has_aux=True)(
         before
     )
     updates, opt = parts.tx.update(grads, state.opt, before, lr_factor=span.lr, value=total)
@@ -141,7 +143,3 @@ def _after(parts: Parts, held: Held, wrapped: State, context: Context, dead: str
         partition = {name: group for name, group in partition.items() if name not in packed}
         context = dataclasses.replace(context, unspread=True)
     return buried(partition, parts.method, wrapped, context, dead)
-
-
-def _correct(logits: jax.Array, batch: Batch) -> jax.Array:
-    return jnp.sum(jnp.argmax(logits, axis=-1) == batch["label"]).astype(jnp.float32)

@@ -91,7 +91,7 @@ def _act(run: Run, held: Held, act: Any, after: Place, force: Force) -> Held:
     if act == BURY:
         return run.programs.bury(state, force.context)
     if act == SETTLE:
-        source = run.source(_looked_at(run, after.step))
+        source = run.source(_looked_at(run, after.step), run.settle)
         return run.programs.settle(state, source, force.context, batches=run.settle)
     if act == SAVE:
         run.save(after, state)
@@ -113,9 +113,9 @@ def _choose(
     run: Run, state: TrainState, tick: Tick, context: Context, phase: Phase
 ) -> tuple[TrainState, Any]:
     """New masks, and per group what changed."""
-    source = run.source(_looked_at(run, tick.step))
-    signals = Signals()
-    if run.programs.method.needs.batches:
+    signals, batches = Signals(), run.programs.method.needs.batches
+    if batches:
+        source = run.source(_looked_at(run, tick.step), batches)
         signals = run.programs.signals(state, source, context)
     state, report = run.programs.tick(
         state, context, signals, zero_moments=phase.reset == "zeroed", dead=phase.dead

@@ -31,7 +31,8 @@ class Place(NamedTuple):
 class Run(NamedTuple):
     """A run's surroundings, as functions.
 
-    source:   step -> what the programs draw the step's batch from (device arrays).
+    source:   (step, batches=1) -> what the programs draw the batches of that many steps from (device
+              arrays).
     evaluate: (state, context) -> {"loss": ..., "accuracy": ...}.
     emit:     takes each record of the metrics.
     save:     takes the place and its state.
@@ -43,7 +44,7 @@ class Run(NamedTuple):
     programs: Programs
     plan: Plan
     target: Target
-    source: Callable[[int], Any]
+    source: Callable[..., Any]
     evaluate: Callable[[TrainState, Context], Record]
     emit: Callable[[Record], None] = lambda record: None
     save: Callable[[Place, TrainState], None] = lambda place, state: None

@@ -15,10 +15,8 @@ import optax
 from sparsity.contract import Method, Signals
 from sparsity.train import engaged, moments
 from sparsity.train.descent import (
-    Batch,
     Draw,
     Held,
-    Loss,
     Parts,
     Span,
     batch_at,
@@ -29,11 +27,12 @@ from sparsity.train.descent import (
 from sparsity.train.engaged import Engaged, Ways
 from sparsity.train.execution import MASKED, Execution
 from sparsity.train.forward import Model
+from sparsity.train.objectives import Objective
 from sparsity.train.state import TrainState, create, no_sums, trained
 from sparsity.units.changes import changes, spread_of
 from sparsity.units.partition import Partition, Units, leaves, path_of, replaced, spread
 
-__all__ = ["Draw", "Loss", "Programs", "Span", "cross_entropy", "programs"]
+__all__ = ["Draw", "Programs", "Span", "programs"]
 
 
 class Programs(NamedTuple):
@@ -46,7 +45,8 @@ class Programs(NamedTuple):
     bury:      (state, context) -> state with its dead weights set to 0; donated.
     restart:   state -> state with the optimiser's moments as at the start; donated.
     signals:   (state, source, context) -> Signals, as the method needs.
-    evaluate:  (state, context, batch) -> sums of loss, correct and examples.
+    evaluate:  (state, context, batch) -> sums of loss, correct and examples, and the examples' scores
+               and labels where the objective ranks by them.
     masks:     (state, context) -> the method's masks.
     settle:    (state, source, context, *, batches) -> state with its batch statistics recomputed.
     logged:    state, engaged or not -> the same with its sums of metrics at 0; donated.
@@ -71,27 +71,13 @@ class Programs(NamedTuple):
     execution: Execution
 
 
-def cross_entropy(smoothing: float = 0.0) -> Loss:
-    """Mean cross-entropy of integer labels (N,) under logits (N, classes)."""
-
-    def loss(logits: jax.Array, batch: Batch) -> jax.Array:
-        return jnp.mean(_per_example(logits, batch["label"], smoothing))
-
-    return loss
-
-
-def _per_example(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    target = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, target)
-
-
 def programs(
     model: Model,
     method: Method,
     partition: Partition,
     tx: optax.GradientTransformation,
     draw: Draw,
-    loss: Loss,
+    objective: Objective,
     execution: Execution = MASKED,
 ) -> Programs:
     """The programs of all runs that share a model, a method, a partition and an optimiser.
@@ -101,7 +87,7 @@ def programs(
     """
     tx = optax.with_extra_args_support(tx)
     count: collections.Counter = collections.Counter()
-    parts = Parts(model, method, partition, tx, draw, loss, execution)
+    parts = Parts(model, method, partition, tx, draw, objective, execution)
     wrap = jax.jit(lambda key, params, mutable: create(key, method, tx, params, mutable))
 
     def create_from(key, inputs):
@@ -156,7 +142,7 @@ def programs(
             logits, _ = model.apply(
                 params, state.mutable, batch["image"], True, applied.hooks, for_model
             )
-            return loss(logits, batch)
+            return jnp.mean(objective.fit(logits, batch["label"]))
 
         def add(ahead, sums):
             grads = jax.grad(loss_of)(applied.params, ahead)
@@ -174,9 +160,13 @@ def programs(
         applied = method.apply(state.wrapped, context)
         logits, _ = model.apply(applied.params, state.mutable, batch["image"], False, applied.hooks)
         weight = batch["weight"]
-        right = jnp.argmax(logits, axis=-1) == batch["label"]
-        losses = _per_example(logits, batch["label"])
+        right = objective.right(logits, batch["label"])
+        losses = objective.loss(logits, batch["label"])
+        ranked = {}
+        if objective.score is not None:
+            ranked = {"scores": objective.score(logits), "labels": batch["label"]}
         return {
+            **ranked,
             # A padded example counts nothing, whatever it holds.
             "loss": jnp.sum(jnp.where(weight > 0, losses * weight, 0.0)),
             "correct": jnp.sum(right * weight),
