@@ -29,13 +29,14 @@ from sparsity.methods.sequential_attention import sequential_attention
 from sparsity.plan.phases import Plan, parse, phase
 from sparsity.target import Target
 from sparsity.train.agenda import Force, entered
-from sparsity.train.execution import MODES, Execution, choices, facts
+from sparsity.train.execution import MODES, Execution, choices
+from sparsity.train.facts import facts
 from sparsity.train.forward import Model, linen
+from sparsity.train.objectives import cross_entropy
 from sparsity.train.optimizer import optimizer
 from sparsity.train.run import Run
-from sparsity.train.step import Programs, cross_entropy, programs
+from sparsity.train.step import Programs, programs
 from sparsity.units.blocks import Rule, blocks
-from sparsity.units.masks import counts
 
 
 class Net(NamedTuple):
@@ -135,8 +136,7 @@ def _stepper(made: Programs, target: Target, net: Net, case: Case, image: jax.Ar
         )
         jax.block_until_ready(held)
 
-    keep = counts(target.partition, target.densities, plan[0].shares[0])
-    found = choices(made.execution, target.partition, plan, 0, keep)
+    found = choices(made.execution, target, plan, 0)
     return Timed(step, {name: choice.why for name, choice in found.items() if choice.way})
 
 

@@ -82,7 +82,10 @@ def release(engaged: Engaged) -> TrainState:
 
 def whole(engaged: Engaged, params: Tree) -> Tree:
     """Parameters in dense storage, differentiable; `params` has the packed layers' as live blocks."""
-    return _visited(engaged.ways, functools.partial(_spread, engaged.layouts), params)
+    found = leaves(params)
+    packed = [way for way in engaged.ways.layers if way.packed]
+    wide = {way.group: _spread(engaged.layouts, way, found[way.group]) for way in packed}
+    return replaced(params, wide)
 
 
 def _spread(layouts: Mapping[str, Layout], way: Way, leaf: jax.Array) -> jax.Array:
@@ -91,19 +94,13 @@ def _spread(layouts: Mapping[str, Layout], way: Way, leaf: jax.Array) -> jax.Arr
 
 def _changed(state: TrainState, ways: Ways, change: Callable[[Way, jax.Array], jax.Array]):
     """The state with the packed layers' weights, and what the optimiser holds of them, changed."""
-    tree = trained(state.wrapped)
     packed = {f"params/{way.group}": way for way in ways.layers if way.packed}
 
     def visit(keys: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         way = packed.get(path_of(keys))
         return change(way, leaf) if way else leaf
 
-    params = _visited(ways, change, state.wrapped.params)
+    tree = trained(state.wrapped)
+    params = jax.tree_util.tree_map_with_path(visit, tree)["params"]
     opt = map_owned(visit, tree, state.opt)
     return state._replace(wrapped=state.wrapped._replace(params=params), opt=opt)
-
-
-def _visited(ways: Ways, change: Callable[[Way, jax.Array], jax.Array], params: Tree) -> Tree:
-    found = leaves(params)
-    packed = [way for way in ways.layers if way.packed]
-    return replaced(params, {way.group: change(way, found[way.group]) for way in packed})

@@ -70,13 +70,13 @@ def _product(site: Site) -> Callable[..., jax.Array]:
 
     def images(x, packed, layout, bias, scale):
         return block_sparse_convolution(
-            x, packed, layout, bias=bias, scale=scale, **window(site.geometry)
+            x, packed, layout, bias=bias, scale=scale, **_window(site.geometry)
         )
 
     return matrices if site.geometry is None else images
 
 
-def window(geometry: Geometry | None) -> dict[str, Any]:
+def _window(geometry: Geometry | None) -> dict[str, Any]:
     """How a convolution moves, as its product is told; nothing of a product of matrices."""
     fields = ("kernel", "strides", "padding") if geometry else ()
     return {name: getattr(geometry, name) for name in fields}

@@ -10,11 +10,13 @@ from flax import linen as nn
 from sparsity.data import load
 from sparsity.plan.phases import parse
 from sparsity.target import Target
-from sparsity.train.execution import Execution, facts
+from sparsity.train.execution import Execution
+from sparsity.train.facts import facts
 from sparsity.train.forward import linen
 from sparsity.train.loop import Every, Run
+from sparsity.train.objectives import cross_entropy
 from sparsity.train.optimizer import coupled, optimizer
-from sparsity.train.step import cross_entropy, programs
+from sparsity.train.step import programs
 from sparsity.units.blocks import Rule, blocks
 
 STEPS = 60

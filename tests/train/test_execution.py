@@ -16,7 +16,6 @@ from sparsity.target import final_context
 from sparsity.train import agenda, execution
 from sparsity.train.loop import Every, Place, compilations, fit, released
 from sparsity.units.blocks import Rule
-from sparsity.units.masks import counts
 from sparsity.units.partition import leaves
 from tests.train.executed import FIRST, SECOND, fresh, losses, setting
 
@@ -163,9 +162,7 @@ def test_release_gives_back_every_bit_of_what_lives():
 def whys(make, plan, index=-1, mode="sparse", **settings):
     """The reasons for a phase's choices, by group."""
     run, _ = setting(make, plan, mode, **settings)
-    index %= len(run.plan)
-    keep = counts(run.target.partition, run.target.densities, run.plan[index].shares[0])
-    return execution.choices(run.programs.execution, run.target.partition, run.plan, index, keep)
+    return execution.choices(run.programs.execution, run.target, run.plan, index % len(run.plan))
 
 
 @pytest.mark.parametrize(
