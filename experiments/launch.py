@@ -41,6 +41,7 @@ class Session(NamedTuple):
     progress: whether the terminal shows how the run gets on.
     events:   whether TensorBoard's files are written.
     profile:  (first, behind the last) step to profile; () for none.
+    heard:    is told each record of the metrics, once it is written.
     """
 
     say: Callable[[str], None] = print
@@ -48,6 +49,7 @@ class Session(NamedTuple):
     progress: bool = False
     events: bool = False
     profile: tuple[int, int] | tuple[()] = ()
+    heard: Callable[[Record], None] = lambda record: None
 
 
 def launch(
@@ -244,6 +246,7 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
 
         def emit(record: Record) -> None:
             ledger.lines.write(record)
+            session.heard(record)
             if progress:
                 progress.record(record)
             if events:

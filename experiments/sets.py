@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import streaming
 from experiments.placement import Placement
-from sparsity.data import gathered, tables
+from sparsity.data import gathered, orders, tables
 from sparsity.data.augment import crop_and_flip
 from sparsity.data.datasets import Dataset, load_splits
 from sparsity.data.files import root_of
@@ -146,10 +146,11 @@ def feeding(sets: Sets, seed: int, size: int, place: Placement) -> Callable[...,
     if isinstance(sets.train, Table) and sets.streamed:
         return gathered.Gathered(sets.train, seed, size, place.put)
     n, per_epoch = sets.examples, sets.examples // size
+    order_of = orders.Orders(seed, n) if sets.kind is TABLES else lambda e: epoch_order(seed, e, n)
 
     @functools.lru_cache(maxsize=1)
     def of_epoch(epoch: int):
-        order = epoch_order(seed, epoch, n)[: per_epoch * size].reshape(per_epoch, size)
+        order = order_of(epoch)[: per_epoch * size].reshape(per_epoch, size)
         return sets.resident, place.put(order.astype(np.int32))
 
     return lambda step, batches=1: of_epoch(step // per_epoch)

@@ -25,7 +25,7 @@ FOREVER = 1 << 31  # steps: what a tick looks at may lie behind a run's last ste
 Window = dict[str, jax.Array]
 Begin = Callable[[int], Generator[Window, None, None]]
 Part = Stream | Absent
-SETTINGS = ("name", "root", "validation", "side", "augment", "workers", "undecodable")
+SETTINGS = ("name", "root", "validation", "side", "augment", "workers", "processes", "undecodable")
 
 
 def streams(section: Mapping[str, Any]) -> tuple[Part, Part]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sparsity.data.order import epoch_order, eval_batches, steps_per_epoch
+from sparsity.data.order import eval_batches, steps_per_epoch
+from sparsity.data.orders import Orders
 from sparsity.data.tables import Table
 
 Put = Callable[[Any], Any]
@@ -18,41 +19,29 @@ class Gathered:
 
     They are {"rows": int32 (batches, batch, columns), "first": the step}. What a step sees is
     `order.indices(seed, step, n, batch)` of the table's rows, as if the table lay on the device. Threads
-    gather the next few steps, and one sorts the order of the epoch to come: for 33 million rows that
-    takes seconds.
+    gather the next few steps.
     """
 
     def __init__(self, table: Table, seed: int, batch: int, put: Put, ahead: int = AHEAD) -> None:
-        self._table, self._seed, self._batch = table, seed, batch
+        self._table, self._batch = table, batch
         self._put, self._ahead = put, ahead
         self._per_epoch = steps_per_epoch(table.size, batch)
         self._gather = ThreadPoolExecutor(THREADS, "gather")
-        self._sort = ThreadPoolExecutor(1, "sort")
-        self._orders: dict[int, Future] = {}
+        self._orders = Orders(seed, table.size)
         self._windows: dict[int, Future] = {}
 
     def __call__(self, step: int, batches: int = 1) -> Any:
         """Waits for the rows; asked again for the same step, it gives the same."""
         if batches > 1:
-            order = self._order(step // self._per_epoch)
+            order = self._orders.coming(step // self._per_epoch)
             return self._put(self._window(step, batches, order))
         for old in [s for s in self._windows if not step <= s <= step + self._ahead]:
             self._windows.pop(old).cancel()
         for s in range(step, step + self._ahead + 1):
             if s not in self._windows:
-                order = self._order(s // self._per_epoch)
+                order = self._orders.coming(s // self._per_epoch)
                 self._windows[s] = self._gather.submit(self._sent, s, order)
         return self._windows[step].result()
-
-    def _order(self, epoch: int) -> Future:
-        """An epoch's order, and the next one's sooner than it is needed."""
-        for old in [e for e in self._orders if not epoch - 1 <= e <= epoch + 1]:
-            del self._orders[old]
-        for e in (epoch, epoch + 1):
-            if e not in self._orders:
-                asked = (self._seed, e, self._table.size)
-                self._orders[e] = self._sort.submit(epoch_order, *asked)
-        return self._orders[epoch]
 
     def _sent(self, step: int, order: Future) -> Any:
         return self._put(self._window(step, 1, order))
@@ -62,7 +51,7 @@ class Gathered:
         parts = []
         for s in range(step, step + batches):
             epoch, place = divmod(s, self._per_epoch)
-            own = order if epoch == step // self._per_epoch else self._order(epoch)
+            own = order if epoch == step // self._per_epoch else self._orders.coming(epoch)
             places = own.result()[place * self._batch : (place + 1) * self._batch]
             parts.append(rows_of(self._table, places))
         # One batch is not copied once more.
@@ -71,8 +60,8 @@ class Gathered:
 
     def close(self) -> None:
         """Ends the threads."""
-        for pool in (self._gather, self._sort):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._gather.shutdown(wait=False, cancel_futures=True)
+        self._orders.close()
 
 
 def rows_of(table: Table, indices: np.ndarray) -> np.ndarray:

@@ -62,7 +62,8 @@ def dw(x: jax.Array, dy: jax.Array, layout: Layout) -> jax.Array:
     xs = _feature_major(x, reach(layout, 0), tile)
     dys = _feature_major(dy, reach(layout, 1), tile)
     partial = _gradient(runs, xs, dys, layout.block, tile)
-    return from_runs(jnp.sum(partial, 0), runs, layout).astype(x.dtype)
+    held = jnp.sum(partial, 0).astype(x.dtype).swapaxes(1, 2)
+    return from_runs(held, runs, layout)
 
 
 def _product(
@@ -73,7 +74,8 @@ def _product(
     xs = _feature_major(x, reach(layout, 0), tile)
     bias = jnp.zeros(layout.shape[1], jnp.float32) if bias is None else bias.astype(jnp.float32)
     column = jnp.pad(bias, (0, reach(layout, 1) - bias.size))[:, None]
-    y = _columns(runs, xs, to_runs(packed, runs), column, layout.block, tile, activation)
+    weights = to_runs(packed, runs).swapaxes(1, 2)
+    y = _columns(runs, xs, weights, column, layout.block, tile, activation)
     return y[: layout.shape[1], : x.shape[0]].T
 
 
@@ -92,7 +94,7 @@ def _columns(
     tile: int,
     activation: str,
 ) -> jax.Array:
-    """activation(W.T @ x + bias): x (R * rows, M), weights the runs, bias (C * cols, 1)."""
+    """activation(W.T @ x + bias): x (R * rows, M), weights the runs' transposes, bias (C * cols, 1)."""
     rows, cols = block
     slots, depth = weights.shape[0], weights.shape[2]
 

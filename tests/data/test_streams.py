@@ -110,6 +110,29 @@ def test_the_parts_of_all_processes_are_the_global_batch(roots, count):
             assert all(one[k].tobytes() == joined[k].tobytes() for k in one)
 
 
+READS = {
+    "training": lambda stream: stream.training(1, 1, 6, 4),
+    "evaluation": lambda stream: stream.evaluation(4),
+}
+
+
+@pytest.mark.parametrize("what", ["training", pytest.param("evaluation", marks=pytest.mark.slow)])
+def test_processes_that_read_ahead_change_nothing(roots, what):
+    alone, shared = (opened(roots, "tfrecord", processes=count).train for count in (0, 2))
+    for one, other in zip(READS[what](alone), READS[what](shared), strict=True):
+        assert all(one[k].tobytes() == other[k].tobytes() for k in one)
+    with pytest.raises(ValueError, match="2 processes cannot share out batches of 5 evenly"):
+        shared.training(0, 0, 1, 5)
+
+
+def test_what_ends_a_process_that_reads_is_said(broken):
+    """With the name of the picture, though another process has met it."""
+    roots, bad = broken
+    with pytest.raises(ValueError, match="pictures cannot be decoded") as error:
+        list(opened(roots, "folder", processes=2).train.training(0, 0, 4, 4))
+    assert any(str(path) in str(error.value) for path in bad)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 7, 10])
 def test_an_evaluation_sees_every_picture_once(roots, batch):
     stream = opened(roots, "array_record").test

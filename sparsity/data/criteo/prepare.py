@@ -62,15 +62,14 @@ def prepare(order: Order, told: Told = lambda stage, done, total: None) -> dict[
     order.folder.mkdir(parents=True, exist_ok=True)
     _refuse_other(order)
     done = order.folder / PREPARED
-    if done.exists():
-        return json.loads(done.read_text())
-    with Workers(order.workers) as workers:
-        pieces = _parsed(order, workers, told)
-        sizes = _vocabulary(order, workers, len(pieces), told)
-        _encoded(order, workers, pieces, sizes, told)
-    found = _description(order, pieces, sizes)
-    stages.write(done, json.dumps(found, indent=1) + "\n")
-    shutil.rmtree(order.folder / PARSED)
+    if not done.exists():
+        with Workers(order.workers) as workers:
+            pieces = _parsed(order, workers, told)
+            sizes = _vocabulary(order, workers, len(pieces), told)
+            _encoded(order, workers, pieces, sizes, told)
+        found = _description(order, pieces, sizes)
+        stages.write(done, json.dumps(found, indent=1) + "\n")
+    shutil.rmtree(order.folder / PARSED, ignore_errors=True)
     return json.loads(done.read_text())
 
 
@@ -163,7 +162,9 @@ def _encoded(
         raise ValueError(f"{starts[-1]} rows of the embedding table are more than 31 bits number")
     path = order.folder / ROWS
     if not path.exists():
-        np.lib.format.open_memmap(path, "w+", np.int32, (ends[-1], COLUMNS))
+        new = path.with_suffix(".new")
+        np.lib.format.open_memmap(new, "w+", np.int32, (ends[-1], COLUMNS))
+        new.rename(path)
     left = [i for i in range(len(pieces)) if stages.columns_of(order.folder, i).exists()]
     done = ends[-1] - sum(pieces[i].rows for i in left)
 
