@@ -25,6 +25,7 @@ class Way(NamedTuple):
 
     group: its name, the kernel's path. block: (rows, cols). capacity: live blocks, the plan's count.
     packed: whether the weight and its moments are kept as live blocks; else they stay dense.
+    path:   of its products, as `block_sparse_matmul` takes it.
     """
 
     group: str
@@ -32,6 +33,7 @@ class Way(NamedTuple):
     block: tuple[int, int]
     capacity: int
     packed: bool
+    path: str = "auto"
 
 
 class Ways(NamedTuple):

@@ -90,14 +90,19 @@ def _choice(execution: Execution, name: str, group: Group, keep: int, dropped: s
     if reason := _unfit(group, site):
         return Choice(None, reason)
     block = group.gated[0].block
-    way = Way(name, site, (block[0], block[1]), keep, not dropped)
-    estimate = estimates.of(way, execution.batch * site.rows, execution.platform)
+    way = Way(name, site, (block[0], block[1]), keep, not dropped, _path(execution))
+    estimate = estimates.of(site, way.block, keep, execution.batch, execution.platform)
     if estimate.refusal:
         return Choice(None, estimate.refusal)
     if execution.mode == "auto" and not estimate.pays:
         return Choice(None, estimate.why)
     kept = f"weights stay dense, as {dropped}" if dropped else "weights and moments packed"
     return Choice(way, f"{estimate.why}; {kept}")
+
+
+def _path(execution: Execution) -> str:
+    """What decides between a kernel and dense products of live blocks: "sparse" is obeyed."""
+    return "sparse" if execution.mode == "sparse" else "auto"
 
 
 def _unfit(group: Group, site: Site) -> str:
