@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.processor import processor
 from experiments.reporting.kernels import VERBS, name_of, page
 from sparsity.kernels.layout import Layout, from_mask, mask_of, pack, unpack
 from sparsity.kernels.ops import block_sparse_matmul
@@ -158,7 +159,7 @@ def surroundings(task: Task) -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "device": f"{device.platform} {device.device_kind}",
-        "processor": _processor() if device.platform == "cpu" else "",
+        "processor": processor() if device.platform == "cpu" else "",
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -168,14 +169,6 @@ def surroundings(task: Task) -> dict[str, Any]:
         "shape": list(task.shape),
         "dtype": task.dtype,
     }
-
-
-def _processor() -> str:
-    known = pathlib.Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    vector = "AVX-512" if any(" avx512f" in line for line in lines) else ""
-    return f"{(named or [platform.processor()])[0]} {vector}".strip()
 
 
 def run(task: Task, blocks: list[int], densities: list[float], out: pathlib.Path) -> None:
