@@ -8,6 +8,7 @@ speed.json, speed.md and speed.svg; results of networks that were not named stay
 with the same versions on the same device.
 """
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def bench(names: list[str], rounds: Rounds, seed: int, out: Path) -> None:
         on = bench_of(NETS[name], seed)
         rows = [plain(row) for row in measured(on, name, rounds, seed)]
         part = {"title": on.title, "command": line, "seed": seed, "rows": rows}
-        part |= {"rounds": rounds._asdict()}
+        part |= {"rounds": rounds._asdict(), "load": os.getloadavg()[0]}
         before = speed.kept(out, "masks").get("networks", {})
         networks = {n: {**before, name: part}[n] for n in NETS if n in {*before, name}}
         speed.saved(out, "masks", {"clock": deciding(), "networks": networks})

@@ -6,6 +6,7 @@ Every round times each thing once, in turn, so that a drift of the machine meets
 wall's time. Writes its table into speed.json and speed.md.
 """
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
         for row in part(ROUNDS.value):
             print(f"{row.what:<48} {row.measured:8.3f} {row.unit:<2} {row.note}", flush=True)
             rows.append(row._asdict())
-    results = {"command": line, "rounds": ROUNDS.value, "rows": rows}
+    results = {"command": line, "rounds": ROUNDS.value, "load": os.getloadavg()[0], "rows": rows}
     speed.saved(Path(OUT.value), "launch", results)
 
 

@@ -43,7 +43,7 @@ NETS: Mapping[str, Net] = {
     "mlp-512": _MLP,
     "mlp-128": _MLP._replace(batch=128, masked=None, soft=None, steps=0),
     "resnet20-64": Net("resnet20", {}, (32, 32, 3), 64, 8, 1.03, 1.06),
-    "vit-64": Net("vit", {}, (32, 32, 3), 64, 16, 1.03, 1.06, steps=150),
+    "vit-64": Net("vit", {}, (32, 32, 3), 64, 16, 1.03, 1.06),
 }
 METHODS: Mapping[str, Callable[..., Method]] = {
     f.__name__: f for f in (dense, magnitude, sequential_attention)

@@ -74,7 +74,8 @@ def test_arms_take_turns_in_an_order_that_the_seed_decides():
     assert len({tuple(one) for one in rounds}) > 5
 
 
-def test_every_row_of_the_issue_is_there(rows):
+@pytest.mark.slow
+def test_every_row_has_the_bound_that_was_asked(rows):
     found = {one.what: one for one in rows}
     assert {name for name in arms.ARMS} <= set(found)
     bounds = {
@@ -100,6 +101,7 @@ def test_every_row_of_the_issue_is_there(rows):
     assert all(one.measured.low <= one.measured.median <= one.measured.high for one in rows)
 
 
+@pytest.mark.slow
 def test_mask_state_is_what_the_method_remembers(small, rows):
     state = made(small, "magnitude").create(jax.random.key(0), small.image)
     size = lambda tree: sum(np.asarray(x).nbytes for x in leaves(tree).values())
@@ -153,8 +155,12 @@ def test_parts_of_other_surroundings_are_not_kept(tmp_path):
     assert speed.kept(tmp_path, "masks") == {}
 
 
-def test_the_page_and_the_picture_hold_what_was_measured(tmp_path, rows):
-    shown = [plain(one) for one in rows]
+def test_the_page_and_the_picture_hold_what_was_measured(tmp_path):
+    shown = [
+        plain(row(1.01, 1.03)),
+        plain(row(1.2, None)),
+        plain(exact("net", "x", "%", 0.02, 0.1)),
+    ]
     part = {"title": "a small net", "command": "the command", "seed": 5, "rounds": {"steps": 3}}
     networks = {"small": {**part, "rows": shown}}
     speed.saved(tmp_path, "masks", {"clock": "processor", "networks": networks})
@@ -173,7 +179,7 @@ def test_the_page_and_the_picture_hold_what_was_measured(tmp_path, rows):
     assert "the command" in page and "seed 5" in page and "jax " + jax.__version__ in page
     assert "not measured" in page and "| an import | 1.25 s | slow |" in page
     tree = ElementTree.parse(tmp_path / "speed.svg")
-    assert "masked step" in tree.getroot().attrib["aria-label"]
+    assert "net, what: 1.010; net, what: 1.200" in tree.getroot().attrib["aria-label"]
     assert len(json.loads((tmp_path / "speed.json").read_text())) == 2
 
 
