@@ -15,8 +15,9 @@ from sparsity.methods.sequential_attention import sequential_attention
 from sparsity.plan.phases import Kind, Phase
 from sparsity.target import Target, context_of
 from sparsity.train.forward import Model, linen
+from sparsity.train.objectives import cross_entropy
 from sparsity.train.optimizer import optimizer
-from sparsity.train.step import Programs, cross_entropy, programs
+from sparsity.train.step import Programs, programs
 from sparsity.units.blocks import Rule, blocks
 from sparsity.units.partition import leaves
 
