@@ -90,7 +90,8 @@ def base(
     config.data.augment = False  # random crop and flip
     config.data.stream = False  # read batch by batch on the host, for what the device cannot hold
     config.data.side = 224  # of the square that a streamed picture is cut to
-    config.data.workers = 16  # threads that read streamed pictures ahead
+    config.data.workers = 16  # threads that read streamed pictures ahead, in each process
+    config.data.processes = 0  # that read them; 0: the run's own, enough for some thousand a second
     config.data.undecodable = 0  # streamed pictures a split may have that cannot be decoded
 
     config.model = _section(model, _plain(registry.options(model)))

@@ -7,10 +7,10 @@ from experiments.placement import Placement
 from sparsity.contract import Method
 from sparsity.plan.phases import Plan
 from sparsity.target import Target
-from sparsity.train.execution import FIXED, MASKED, Choice, Execution, choices, facts
+from sparsity.train.execution import FIXED, MASKED, Choice, Execution, choices
+from sparsity.train.facts import facts
 from sparsity.train.forward import Model
 from sparsity.train.optimizer import coupled
-from sparsity.units.masks import counts
 from sparsity.units.partition import Partition
 
 GLOBALLY = "blocks are chosen over all layers together, so that a layer's count is not the plan's"
@@ -47,8 +47,7 @@ def told(execution: Execution, target: Target, plan: Plan) -> list[str]:
     lines: dict[str, None] = {}
     for index, phase in enumerate(plan):
         if phase.kind in FIXED:
-            keep = counts(target.partition, target.densities, phase.shares[0])
-            found = choices(execution, target.partition, plan, index, keep)
+            found = choices(execution, target, plan, index)
             lines |= dict.fromkeys(f"  {phase.kind}: {line}" for line in _lines(found))
     return [f"execution {execution.mode}", *(lines or {"  no phase has fixed masks": None})]
 

@@ -3,6 +3,7 @@
     python -m experiments.tables --config=configs/tables/fashion_mnist.py [--workers=2]
     python -m experiments.tables --config=... --print          # the launch commands of what is missing
     python -m experiments.tables --config=... --norun          # the pages of what is done
+    python -m experiments.tables --config=... --rewrite        # the pages anew from their own JSON
     python -m experiments.tables --config=... --slurm="--gres=gpu:1 --time=12:00:00"
 
 Every arm tries as many settings on a validation split cut from the training set; the best goes, with fresh
@@ -12,7 +13,10 @@ it skips what is done. What is not finished stays blank.
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from absl import flags
 
 from experiments import command
 from experiments.reporting import charts, published, table
@@ -44,7 +48,7 @@ def run(config: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
     planned = [(arm, report_jobs(config, arm, chosen.get(arm.name, {}))) for arm in found]
     ended = runner([job for arm, own in planned if arm.name in chosen for _, job in own])
     records = [
-        _record(arm, cell, job, ended.get(job.name) if arm.name in chosen else None)
+        record(arm, cell, job, ended.get(job.name) if arm.name in chosen else None)
         for arm, own in planned
         for cell, job in own
     ]
@@ -93,7 +97,8 @@ def _tuning(config: Mapping[str, Any], trials: Mapping[str, Sequence[tuning.Tria
     }
 
 
-def _record(arm: Arm, cell: Point, job: Job, outcome: Outcome | None) -> dict[str, Any]:
+def record(arm: Arm, cell: Point, job: Job, outcome: Outcome | None) -> dict[str, Any]:
+    """What a table keeps of a run; None is a run that is not to be asked for yet."""
     latency = Workdir(outcome.folder).latency if outcome else None
     return {
         "arm": arm.name,
@@ -107,23 +112,48 @@ def _record(arm: Arm, cell: Point, job: Job, outcome: Outcome | None) -> dict[st
     }
 
 
+def _say_untuned(found: Mapping[str, Any]) -> None:
+    """A line for whoever runs the printed commands: more of them follow."""
+    left = len({run["arm"] for run in found["runs"]} - set(found["chosen"]))
+    if left:
+        print(f"# {left} arms are being tuned: their runs on the test set follow at the next call")
+
+
 def main(argv: list[str]) -> None:
     """The command line."""
     del argv
     started, here = time.time(), call.called(FLAGS, "tables")
-    found = run(here.config, here.runner)
-    if not here.pages:
-        return
-    found["how"] = {
-        "command": here.command,
-        "surroundings": found.pop("surroundings"),
-        "run seconds": round(sum(r["summary"].get("seconds", 0.0) for r in found["runs"])),
-    }
+    if REWRITE.value:
+        found = kept(here.config, here.stem)
+    else:
+        found = run(here.config, here.runner)
+        if not here.pages:
+            _say_untuned(found)
+            return
+        found["how"] = _how(found, here.command)
     written = table.write(here.stem, found, charts.drawn(found))
     print(table.text(found))
     print(f"\n{', '.join(str(path) for path in written)}; {time.time() - started:.0f} s")
 
 
+def kept(config: Mapping[str, Any], stem: Path) -> dict[str, Any]:
+    """What an earlier call wrote into stem.json, with the words of today's config.
+
+    Runs are named by all fields of their configs, so that those of an earlier version are not found by a later.
+    """
+    found = read(stem.with_suffix(".json"))
+    return {**found, **{key: config[key] for key in (*KEPT, "claims") if key in config}}
+
+
+def _how(found: dict[str, Any], asked: str) -> dict[str, Any]:
+    return {
+        "command": asked,
+        "surroundings": found.pop("surroundings"),
+        "run seconds": round(sum(r["summary"].get("seconds", 0.0) for r in found["runs"])),
+    }
+
+
 if __name__ == "__main__":
     FLAGS = call.define("runs/tables")
+    REWRITE = flags.DEFINE_bool("rewrite", False, "Write the pages anew from their JSON.")
     command.run(main, known=(ValueError, OSError))

@@ -69,6 +69,13 @@ class Workdir(NamedTuple):
         return self.path / "profile"
 
 
+def is_run(path: Path) -> bool:
+    """Whether a launch has left anything there."""
+    here = Workdir(path)
+    files = (here.config, here.status, here.summary, here.metrics, here.checkpoints)
+    return any(file.exists() for file in files)
+
+
 @contextlib.contextmanager
 def claimed(workdir: Workdir) -> Iterator[None]:
     """Makes the directory, and keeps every other process out of it until the end or this one's death.

@@ -38,6 +38,7 @@ OWNERS = {
     "jax.experimental.pallas": ("sparsity.kernels",),
     "matplotlib": ("experiments",),
     "ml_collections": ("experiments", "configs"),
+    "optuna": ("experiments",),
     "optax": ("sparsity.train",),
     "orbax": ("sparsity.train.checkpoint",),
     "safetensors": ("sparsity.surgery.export",),

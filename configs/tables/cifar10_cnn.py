@@ -32,11 +32,6 @@ def get_config() -> ConfigDict:
     }
     config.cells = {"blocks.block": [[8, 8]], "density": ["0.1"]}
     config.seeds = [20, 21, 22]
-    config.tuning = {
-        "at": {"blocks.block": [8, 8], "density": "0.1"},
-        "seeds": [0],
-        "validation": 0.1,
-    }
     config.arms = [
         _arm("dense", "dense"),
         _arm("random, from the start", "random,plan=static"),

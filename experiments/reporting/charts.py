@@ -95,6 +95,7 @@ def _difference(found: Results, lines: Sequence[Mapping[str, Any]]) -> str:
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_xticks(places, [line["place"].replace(", ", "\n") for line in lines])
         axes.set_ylabel(_unit(found))
+        axes.set_title(lines[0]["claim"], loc="left", fontsize=10)
         axes.grid(visible=False, axis="x")
 
     return picture(draw, (5.4, 3.0), _described(found, lines))
@@ -118,6 +119,7 @@ def _gain(found: Results, lines: Sequence[Mapping[str, Any]]) -> str:
         axes.set_xticks(range(len(sizes)), sizes)
         axes.set_xlabel("block")
         axes.set_ylabel(_unit(found))
+        axes.set_title(lines[0]["claim"], loc="left", fontsize=10)
         axes.legend(frameon=False)
         axes.grid(visible=False, axis="x")
 

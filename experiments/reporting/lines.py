@@ -8,12 +8,12 @@ from experiments.reporting.published import Figure, Figures, figures
 from experiments.reporting.results import Cell, Results, grid, shown
 
 Rows = list[list[str]]
+PAPER = ("paper", "difference")
 HEAD = (
     "method",
     "cell",
     "ours",
-    "paper",
-    "difference",
+    *PAPER,
     "seeds",
     "asked",
     "actual",
@@ -55,9 +55,9 @@ def _printed(paper: Figure, metric: Metric) -> str:
 
 
 def full(found: Results) -> Rows:
-    """One row per arm and cell."""
+    """One row per arm and cell; without the paper's columns where the table stands beside no paper."""
     metric, papers = metrics(found)[0], figures(found)
-    return [
+    rows = [
         list(HEAD),
         *(
             [arm, place, *_numbers(cell, papers.get(arm, {}).get(place, Figure()), metric)]
@@ -65,6 +65,8 @@ def full(found: Results) -> Rows:
             for place, cell in own.items()
         ),
     ]
+    left_out = () if papers else [HEAD.index(name) for name in PAPER]
+    return [[cell for i, cell in enumerate(row) if i not in left_out] for row in rows]
 
 
 def _numbers(cell: Cell, paper: Figure, metric: Metric) -> list[str]:

@@ -115,8 +115,11 @@ def _show_scripts(jobs: Sequence[Job], folder: Path, options: str) -> dict[str, 
 
 
 def _submit(jobs: Sequence[Job], folder: Path, options: str) -> dict[str, Outcome]:
-    """Hands what is missing to sbatch, and returns what is done so far."""
+    """Hands what is missing to sbatch, unless some of it is in the queue; returns what is done so far."""
     if left := outcomes.missing(jobs, folder):
-        for said in slurm.submit(slurm.prepared(left, folder, options), folder):
-            print(said)
+        if count := slurm.queued(folder):
+            print(f"{count} tasks of {slurm.name(folder)} are in the queue: nothing is handed in")
+        else:
+            for said in slurm.submit(slurm.prepared(left, folder, options)):
+                print(said)
     return outcomes.read(jobs, folder)

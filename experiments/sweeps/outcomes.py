@@ -18,12 +18,15 @@ ENDED = ("failed", "diverged")
 
 
 def run(jobs: Sequence[Job], folder: Path, wish: Wish = ANY) -> dict[str, Outcome]:
-    """By name the outcomes of all jobs, each run once, with a live table; those done are not run again."""
+    """By name the outcomes of all jobs, those that are missing run, with a live table."""
     unique = list({job.name: job for job in jobs}.values())
-    devices = max((job.config.get("devices", 1) for job in unique), default=1)
-    places = slots(wish._replace(devices=devices))[: max(1, len(unique))]
-    with Live(folder, len(unique)) as live:
-        return pool.run(unique, folder, places, Hooks(live.begun, live.ended))
+    ran: dict[str, Outcome] = {}
+    if left := missing(unique, folder):
+        devices = max(job.config.get("devices", 1) for job in left)
+        places = slots(wish._replace(devices=devices))[: len(left)]
+        with Live(folder, len(left)) as live:
+            ran = pool.run(left, folder, places, Hooks(live.begun, live.ended))
+    return read(unique, folder) | ran
 
 
 def read(jobs: Sequence[Job], folder: Path) -> dict[str, Outcome]:
@@ -38,6 +41,11 @@ def _read(job: Job, here: Workdir) -> Outcome:
     ended = status.get("status") in ENDED
     word = "Diverged: " if status.get("status") == "diverged" else ""
     return Outcome(job, here.path, {}, f"{word}{status.get('cause')}" if ended else "")
+
+
+def named(names: Iterable[str], folder: Path) -> list[Outcome]:
+    """How runs have ended that are known by their names alone."""
+    return [_read(Job({}, {}), Workdir(folder / name)) for name in names]
 
 
 def missing(jobs: Iterable[Job], folder: Path) -> list[Job]:

@@ -8,6 +8,8 @@ import collections
 import concurrent.futures
 import itertools
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -106,5 +108,13 @@ def _pooled(
 
 
 def _prepare(queue: Any) -> None:
-    """A worker takes its slot, before jax sees what there is."""
+    """A worker takes its slot, before jax sees what there is, and ends with the process that began it."""
     queue.get().take()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A sweep that is killed leaves no run behind that would keep its directory from the next call."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)

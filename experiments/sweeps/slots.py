@@ -40,13 +40,17 @@ ANY = Wish()
 
 
 def slots(wish: Wish = ANY) -> list[Slot]:
-    """The slots of this machine, one process each: per accelerator, or where there is none per core.
+    """The slots of this machine, one process each: per accelerator, or where there is none per core."""
+    return placed(wish, accelerators())
+
+
+def placed(wish: Wish, found: Sequence[str]) -> list[Slot]:
+    """The slots of a machine with these accelerators.
 
     On accelerators each slot gets its share of the memory, as a process takes nearly all otherwise. On
     cores there are, unless they are counted by `workers`, no more slots than there is memory for. Raises ValueError where more accelerators are
     asked for than there are.
     """
-    found = accelerators()
     if not found:
         room = max(1, int(memory() / wish.gib))
         return _cut(wish.workers or min(room, len(os.sched_getaffinity(0))), [{}])

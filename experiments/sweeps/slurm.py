@@ -68,21 +68,22 @@ def prepared(jobs: Sequence[Job], folder: Path, options: str = "") -> list[Path]
     return paths
 
 
-def submit(paths: Sequence[Path], folder: Path) -> list[str]:
-    """Hands the scripts to sbatch, and returns what it said.
+def queued(folder: Path) -> int:
+    """How many tasks of this family are in the queue; they would be run twice if they were handed in again."""
+    _refuse_without("squeue")
+    said = _asked(["squeue", "--me", "--noheader", "--array", f"--name={name(folder)}"])
+    return len(said.splitlines())
 
-    Raises ValueError where there is no sbatch, where arrays of this family are still in the queue (their
-    runs would be launched twice), and where sbatch refuses one.
-    """
-    if not shutil.which("sbatch"):
-        listed = " ".join(map(str, paths))
-        raise ValueError(f"there is no sbatch here; where there is one: sbatch {listed}")
-    if queued := _asked(["squeue", "--me", "--noheader", f"--name={name(folder)}"]).strip():
-        count = len(queued.splitlines())
-        raise ValueError(
-            f"{count} tasks of {name(folder)} are still in the queue; wait for their end"
-        )
+
+def submit(paths: Sequence[Path]) -> list[str]:
+    """Hands the scripts to sbatch, and returns what it said. Raises ValueError where it refuses one."""
+    _refuse_without("sbatch")
     return [_asked(["sbatch", str(path)]).strip() for path in paths]
+
+
+def _refuse_without(program: str) -> None:
+    if not shutil.which(program):
+        raise ValueError(f"there is no {program} here; --print shows what would be handed to SLURM")
 
 
 def _asked(command: Sequence[str]) -> str:

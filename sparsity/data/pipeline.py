@@ -1,15 +1,13 @@
 """Host pipelines, for sets that do not fit on the device: each step's batch, read by grain."""
 
-from collections.abc import Callable, Generator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import grain
 import numpy as np
 
 from sparsity.data.order import eval_batches, indices, steps_per_epoch
-
-Row = Mapping[str, Any]
-Batches = Generator[dict[str, np.ndarray], None, None]
+from sparsity.data.reading import Batches, Row, read
 
 
 class Rows(Protocol):
@@ -42,6 +40,7 @@ def drawn(
     batch: int,
     process: tuple[int, int] = (0, 1),
     workers: int = 8,
+    processes: int = 0,
 ) -> Batches:
     """The batches of the steps start, ..., stop - 1, stacked from rows.
 
@@ -53,7 +52,7 @@ def drawn(
       batch: examples in the global batch.
       process: (index, count) of this process: it gets the index-th of count equal parts of each
         global batch.
-      workers: threads that read ahead; 0 reads in the caller's thread.
+      workers, processes: threads and processes that read ahead, see `reading.read`.
 
     Raises:
       ValueError: when the processes do not divide the batch, for a process that does not exist, or
@@ -69,7 +68,9 @@ def drawn(
         step, offset = divmod(place, local)
         return row_at(step // per_epoch, int(indices(seed, step, n, batch)[first + offset]))
 
-    return _read(grain.MapDataset.range(start * local, stop * local).map(row), local, workers)
+    return read(
+        grain.MapDataset.range(start * local, stop * local).map(row), local, workers, processes
+    )
 
 
 def each(
@@ -78,6 +79,7 @@ def each(
     batch: int,
     process: tuple[int, int] = (0, 1),
     workers: int = 8,
+    processes: int = 0,
 ) -> Batches:
     """All n examples in order, in batches of one size: of the last, what is left over has weight 0.
 
@@ -93,7 +95,7 @@ def each(
         found = row_at(int(places[at]))
         return {**found, "weight": found["weight"] * weights[at]}
 
-    return _read(grain.MapDataset.range(len(places) * local).map(row), local, workers)
+    return read(grain.MapDataset.range(len(places) * local).map(row), local, workers, processes)
 
 
 def rows(images: np.ndarray, labels: np.ndarray) -> list[Row]:
@@ -109,14 +111,3 @@ def _local(batch: int, process: tuple[int, int]) -> int:
     if batch % count:
         raise ValueError(f"a global batch of {batch} cannot be shared by {count} processes")
     return batch // count
-
-
-def _read(places: Any, local: int, workers: int) -> Batches:
-    """Rows in order, `local` at a time; the threads end when the caller stops early."""
-    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * local)
-    stream = iter(places.to_iter_dataset(options).batch(local)) if len(places) else iter(())
-    try:
-        yield from stream
-    finally:
-        if hasattr(stream, "close"):
-            stream.close()

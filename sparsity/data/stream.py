@@ -50,8 +50,8 @@ class Stream:
     """A split as a stream of batches {"image": uint8 (N, side, side, 3), "label": int32 (N,)}.
 
     rows: the pictures of it that count, as indices. augment: whether training sees a part at random,
-    and half of the pictures mirrored, or the middle as an evaluation does. workers: threads that read
-    ahead.
+    and half of the pictures mirrored, or the middle as an evaluation does. workers, processes: see
+    `reading.read`; each process counts what does not decode for itself.
     """
 
     pictures: Pictures
@@ -60,6 +60,7 @@ class Stream:
     undecoded: Undecoded
     augment: bool = True
     workers: int = 8
+    processes: int = 0
 
     @property
     def size(self) -> int:
@@ -78,16 +79,15 @@ class Stream:
 
         A picture that does not decode is replaced by the next one that does.
         """
-        return drawn(
-            partial(self._seen, seed), self.size, seed, start, stop, batch, process, self.workers
-        )
+        seen, ahead = partial(self._seen, seed), (self.workers, self.processes)
+        return drawn(seen, self.size, seed, start, stop, batch, process, *ahead)
 
     def evaluation(self, batch: int, process: tuple[int, int] = (0, 1)) -> Batches:
         """All pictures once, in order, with "weight" float32 (N,); see `pipeline.each`.
 
         A picture that does not decode has weight 0: it is in no sum.
         """
-        return each(self._judged, self.size, batch, process, self.workers)
+        return each(self._judged, self.size, batch, process, self.workers, self.processes)
 
     def _seen(self, seed: int, epoch: int, index: int) -> Row:
         for at in range(index, index + self.size):

@@ -55,6 +55,7 @@ def streamed(
     side: int = 224,
     augment: bool = True,
     workers: int = 8,
+    processes: int = 0,
     undecodable: int = 0,
     said: Callable[[str], None] = lambda line: None,
 ) -> tuple[Stream, Stream]:
@@ -65,7 +66,8 @@ def streamed(
       root: the folder of all data sets, by default that of $SPARSITY_DATA.
       validation: share of the training set that is cut off and scored in place of the test set; of the
         whole set, not of each class, as the labels lie in the records. 0 scores the test set.
-      side, augment, workers, undecodable: see `stream.Stream`; undecodable holds for each split.
+      side, augment, workers, processes, undecodable: see `stream.Stream`; undecodable holds for each
+        split.
       said: takes lines on what takes long.
 
     Raises:
@@ -82,7 +84,7 @@ def streamed(
         test, (rows, held) = train, _cut(len(train), validation)
 
     def stream(source: Pictures, chosen: np.ndarray) -> Stream:
-        return Stream(source, chosen, side, Undecoded(undecodable), augment, workers)
+        return Stream(source, chosen, side, Undecoded(undecodable), augment, workers, processes)
 
     return stream(train, rows), stream(test, held)
 

@@ -36,24 +36,26 @@ class Machine(NamedTuple):
     start: float
 
 
-CPU_LIVE = {16: 62e9, 32: 68e9, 64: 70e9, 128: 70e9}
+CPU_LIVE = {4: 62e9, 16: 75e9, 32: 85e9}
+H200_LIVE = {16: 146e12, 32: 276e12, 64: 497e12, 128: 790e12}
 MACHINES: dict[str, Machine] = {
     "cpu": Machine(
         "one core of a server's CPU with AVX-512",
-        {"float32": 55e9, "bfloat16": 30e9},
+        {"float32": 85e9, "bfloat16": 70e9},
         {"float32": CPU_LIVE, "bfloat16": CPU_LIVE},
         window=1.0,
-        bandwidth=8e9,
+        bandwidth=4.6e9,
         overlaps=False,
         start=2e-5,
     ),
     # The second cache bounds blocks below 128: a block's rows of x are read again for every block column.
     "cuda": Machine(
         "NVIDIA H200",
-        {"float32": 350e12, "bfloat16": 790e12, "float16": 790e12},
+        {"float32": 395e12, "bfloat16": 790e12, "float16": 790e12},
         {
-            dtype: {16: 146e12, 32: 276e12, 64: 497e12, 128: 790e12}
-            for dtype in ("bfloat16", "float16")
+            "bfloat16": H200_LIVE,
+            "float16": H200_LIVE,
+            "float32": {side: rate / 2 for side, rate in H200_LIVE.items()},
         },
         window=1.0,
         bandwidth=4.3e12,
@@ -95,21 +97,25 @@ def predicted(platform: str, call: Call) -> float:
 def dense_seconds(machine: Machine, call: Call) -> float:
     """What XLA's dense product or convolution takes."""
     stretch = 1.0 if call.geometry is None else machine.window
-    return stretch * _both(machine, flops(call) / machine.dense[call.dtype], _moved(call, 1.0))
+    return stretch * _both(machine, flops(call) / machine.dense[call.dtype], moved(call, 1.0))
 
 
 def sparse_seconds(machine: Machine, call: Call) -> float:
     """What the kernel takes."""
-    density = call.density
     # The side that lies along the vectors or the columns of a matrix unit.
     side = call.block[0 if call.verb == "dx" else 1]
-    arithmetic = flops(call) * density / _rate(machine.live[call.dtype], side)
-    return machine.start + _both(machine, arithmetic, _moved(call, density))
+    arithmetic = sparse_flops(call) / _rate(machine.live[call.dtype], side)
+    return machine.start + _both(machine, arithmetic, moved(call, call.density))
 
 
 def flops(call: Call) -> float:
     """FLOPs of the dense product: two per multiply-add."""
     return 2.0 * rows_of(call) * call.shape[0] * call.shape[1]
+
+
+def sparse_flops(call: Call) -> float:
+    """FLOPs on live blocks."""
+    return flops(call) * call.density
 
 
 def rows_of(call: Call) -> int:
@@ -120,16 +126,16 @@ def rows_of(call: Call) -> int:
     return count * call.geometry.out[0] * call.geometry.out[1]
 
 
-def _rate(rates: Mapping[int, float], side: int) -> float:
-    reached = [at for at in rates if at <= side]
-    return rates[max(reached)] if reached else rates[min(rates)] * side / min(rates)
-
-
-def _moved(call: Call, density: float) -> float:
+def moved(call: Call, density: float) -> float:
     """Bytes that have to move: x or dy, the result, and the weights that live."""
     (k, n), rows = call.shape, rows_of(call)
     channels = k if call.geometry is None else call.geometry.image[2]
     return (2 if call.dtype != "float32" else 4) * (rows * (channels + n) + density * k * n)
+
+
+def _rate(rates: Mapping[int, float], side: int) -> float:
+    reached = [at for at in rates if at <= side]
+    return rates[max(reached)] if reached else rates[min(rates)] * side / min(rates)
 
 
 def _both(machine: Machine, arithmetic: float, bytes_: float) -> float:

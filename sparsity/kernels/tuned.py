@@ -151,11 +151,12 @@ def _entry(raw: dict[str, Any]) -> Entry:
         raise ValueError(f"sizes are positive integers, not {count}, {k, n}, {rows, cols}")
     if raw["verb"] not in VERBS:
         raise ValueError(f"a verb is one of {', '.join(VERBS)}, not {raw['verb']!r}")
-    geometry = raw["geometry"] and _geometry(*raw["geometry"])
+    geometry = raw["geometry"] and geometry_from(*raw["geometry"])
     return Entry(raw["verb"], count, (k, n), (rows, cols), str(raw["dtype"]), geometry, ratios)
 
 
-def _geometry(kernel: Any, strides: Any, padding: Any, image: Any) -> Geometry:
+def geometry_from(kernel: Any, strides: Any, padding: Any, image: Any) -> Geometry:
+    """A geometry from lists, as JSON holds it."""
     (top, bottom), (left, right) = padding
     (height, width, channels), (tall, wide), (down, along) = image, kernel, strides
     pads = ((top, bottom), (left, right))

@@ -15,7 +15,6 @@ from sparsity.train import execution
 from sparsity.train.engaged import Ways
 from sparsity.train.run import Run
 from sparsity.train.step import Span
-from sparsity.units.masks import counts
 
 
 class Force(NamedTuple):
@@ -133,15 +132,10 @@ def entered(run: Run, index: int) -> Force:
 def _force(run: Run, index: int, share: Fraction, regrow: bool = True) -> Force:
     phase = run.plan[index]
     context = context_of(run.target, phase, share, regrow)
-    return Force(phase, context, _span(run.plan, index), _ways(run, index, share))
+    ways = execution.ways(run.programs.execution, run.target, run.plan, index)
+    return Force(phase, context, _span(run.plan, index), ways)
 
 
 def _span(plan: Plan, index: int) -> Span:
     start, lr = starts(plan)[index], plan[index].lr
     return jax.device_put(Span(np.int32(start), np.int32(plan[index].length), np.float32(lr)))
-
-
-def _ways(run: Run, index: int, share: Fraction) -> Ways:
-    keep = counts(run.target.partition, run.target.densities, share)
-    known = run.programs.execution
-    return execution.ways(known, run.target.partition, run.plan, index, keep)

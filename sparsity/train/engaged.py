@@ -25,6 +25,7 @@ class Way(NamedTuple):
 
     group: its name, the kernel's path. block: (rows, cols). capacity: live blocks, the plan's count.
     packed: whether the weight and its moments are kept as live blocks; else they stay dense.
+    path:   of its products, as `block_sparse_matmul` takes it.
     """
 
     group: str
@@ -32,6 +33,7 @@ class Way(NamedTuple):
     block: tuple[int, int]
     capacity: int
     packed: bool
+    path: str = "auto"
 
 
 class Ways(NamedTuple):
@@ -82,7 +84,10 @@ def release(engaged: Engaged) -> TrainState:
 
 def whole(engaged: Engaged, params: Tree) -> Tree:
     """Parameters in dense storage, differentiable; `params` has the packed layers' as live blocks."""
-    return _visited(engaged.ways, functools.partial(_spread, engaged.layouts), params)
+    found = leaves(params)
+    packed = [way for way in engaged.ways.layers if way.packed]
+    wide = {way.group: _spread(engaged.layouts, way, found[way.group]) for way in packed}
+    return replaced(params, wide)
 
 
 def _spread(layouts: Mapping[str, Layout], way: Way, leaf: jax.Array) -> jax.Array:
@@ -91,19 +96,13 @@ def _spread(layouts: Mapping[str, Layout], way: Way, leaf: jax.Array) -> jax.Arr
 
 def _changed(state: TrainState, ways: Ways, change: Callable[[Way, jax.Array], jax.Array]):
     """The state with the packed layers' weights, and what the optimiser holds of them, changed."""
-    tree = trained(state.wrapped)
     packed = {f"params/{way.group}": way for way in ways.layers if way.packed}
 
     def visit(keys: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         way = packed.get(path_of(keys))
         return change(way, leaf) if way else leaf
 
-    params = _visited(ways, change, state.wrapped.params)
+    tree = trained(state.wrapped)
+    params = jax.tree_util.tree_map_with_path(visit, tree)["params"]
     opt = map_owned(visit, tree, state.opt)
     return state._replace(wrapped=state.wrapped._replace(params=params), opt=opt)
-
-
-def _visited(ways: Ways, change: Callable[[Way, jax.Array], jax.Array], params: Tree) -> Tree:
-    found = leaves(params)
-    packed = [way for way in ways.layers if way.packed]
-    return replaced(params, {way.group: change(way, found[way.group]) for way in packed})

@@ -1,15 +1,13 @@
-"""Whether a layer's step is expected to be faster on live blocks than masked."""
+"""Whether a layer's step is expected to be faster on live blocks than masked, by the kernels' own word."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax.numpy as jnp
+from sparsity.kernels.explain import Explanation, explain
+from sparsity.kernels.layout import grid_of
+from sparsity.train.site import Site
 
-from sparsity.kernels.layout import Layout
-from sparsity.kernels.product import backend_of
-from sparsity.train.engaged import Way
-
-# Live share from which a step on live blocks is not expected to pay, by platform.
-PAYS = {"cpu": 0.35, "tpu": 0.3, "cuda": 0.2}
+# A layer's three products have to be expected so much faster: the estimate errs, and a layout costs a little.
+LEAST = 1.15
 # Lowering calls every NVIDIA card so.
 LOWERED = {"gpu": "cuda"}
 
@@ -22,15 +20,29 @@ class Estimate(NamedTuple):
     why: str
 
 
-def of(way: Way, rows: int, platform: str) -> Estimate:
-    """The estimate of a layer whose input has `rows` rows (images, of a convolution) a step."""
-    name = LOWERED.get(platform, platform)
-    static: Any = (None,) * 6
-    layout = Layout(way.site.matrix, way.block, way.capacity, *static)
-    geometry = way.site.geometry
-    if geometry is not None and geometry.kernel == (1, 1) and not any(map(any, geometry.padding)):
-        geometry = None
-    _, refusal = backend_of(name, layout, jnp.dtype(way.site.dtype), geometry)
-    live, total = way.capacity, layout.grid[0] * layout.grid[1]
-    pays = live <= PAYS.get(name, 0) * total
-    return Estimate(refusal, pays, f"{live} of {total} blocks live ({live / total:.3g})")
+def of(site: Site, block: tuple[int, int], live: int, examples: int, platform: str) -> Estimate:
+    """The estimate of a layer with `live` blocks whose step has so many examples on a device."""
+    rows, cols = grid_of(site.matrix, block)
+    geometry = None if site.pointwise else site.geometry
+    count = examples * (site.rows if geometry is None else 1)
+    found = explain(
+        (count, *site.matrix),
+        block,
+        live / (rows * cols),
+        site.dtype,
+        geometry=geometry,
+        platform=LOWERED.get(platform, platform),
+    )
+    share = f"{live} of {rows * cols} blocks live, their products {found.step:.2f} x dense"
+    return Estimate(_refusal(found), found.step >= LEAST, f"{share} {_source(found)}")
+
+
+def _refusal(found: Explanation) -> str:
+    """Why there is no kernel for one of the products, where there is none."""
+    missing = [choice.why for choice in found.choices.values() if not choice.ratio]
+    return missing[0] if missing else ""
+
+
+def _source(found: Explanation) -> str:
+    """Where the expectation comes from, in words."""
+    return found.choices["forward"].why.removeprefix("the kernel would be slower; ")

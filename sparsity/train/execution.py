@@ -5,33 +5,21 @@ method does to weights, what the optimiser remembers of them, and what the plan 
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 from jax.sharding import Mesh
 
-from sparsity.contract import Context, Method, Signals, State
 from sparsity.plan.phases import Kind, Plan
+from sparsity.target import Target
 from sparsity.train import estimates
 from sparsity.train.engaged import Way, Ways
+from sparsity.train.facts import Facts
 from sparsity.train.site import Site
-from sparsity.units.partition import Group, Partition, leaves
+from sparsity.units.masks import counts
+from sparsity.units.partition import Group
 
 MODES = ("masked", "sparse", "auto")
 FIXED = (Kind.SPARSE, Kind.FINETUNE)
-
-
-class Facts(NamedTuple):
-    """What a method does to the weights of a partition.
-
-    refusal:   why live blocks alone cannot stand for them, in words, or "".
-    reads:     whether its `apply` computes with weights though masks and multipliers are left to products.
-    penalises: whether its penalty does.
-    """
-
-    refusal: str = ""
-    reads: bool = False
-    penalises: bool = False
 
 
 class Execution(NamedTuple):
@@ -67,71 +55,22 @@ class Choice(NamedTuple):
     why: str
 
 
-def facts(method: Method, partition: Partition, shapes: Any) -> Facts:
-    """Found by tracing: weights that `apply` hands on are the very objects that it was given.
-
-    shapes: the model's trained tree, as shapes.
-    """
-    state = jax.eval_shape(method.init, jax.random.key(0), shapes)
-    paths = [view.path for group in partition.values() for view in group.gated]
-    context, seen = Context(Kind.SPARSE, unspread=True), {}
-
-    def apply(state: State) -> Any:
-        applied = method.apply(state, context)
-        was, now = leaves(state.params), leaves(applied.params)
-        seen["changed"] = [path for path in paths if now[path] is not was[path]]
-        seen["hooks"] = [*applied.hooks]
-        return dict(applied.scales)
-
-    def penalty(state: State) -> Any:
-        return method.penalty(state, context, Signals())
-
-    reads, penalises = (_reads(function, state, paths) for function in (apply, penalty))
-    refusal = ""
-    if seen["hooks"]:
-        refusal = f"the method changes what the module {seen['hooks'][0]} does"
-    elif seen["changed"]:
-        refusal = f"the method makes the weights of {seen['changed'][0]} of others that it trains"
-    return Facts(refusal, reads, penalises)
-
-
-def _reads(function: Any, state: State, paths: list[str]) -> bool:
-    """Whether anything is computed from the parameters at these paths."""
-    jaxpr = jax.make_jaxpr(function)(state).jaxpr
-    # The parameters are the state's first leaves.
-    cut = {
-        id(v) for path, v in zip(leaves(state.params), jaxpr.invars, strict=False) if path in paths
-    }
-    return any(id(v) in cut for eqn in jaxpr.eqns for v in eqn.invars)
-
-
-def ways(
-    execution: Execution,
-    partition: Partition,
-    plan: Plan,
-    index: int,
-    keep: Mapping[str, Any],
-) -> Ways:
-    """What the steps of the plan's phase `index` run by; keep: units per group, on the host."""
-    found = choices(execution, partition, plan, index, keep)
+def ways(execution: Execution, target: Target, plan: Plan, index: int) -> Ways:
+    """What the steps of the plan's phase `index` run by."""
+    found = choices(execution, target, plan, index)
     return Ways(tuple(choice.way for choice in found.values() if choice.way))
 
 
-def choices(
-    execution: Execution,
-    partition: Partition,
-    plan: Plan,
-    index: int,
-    keep: Mapping[str, Any],
-) -> dict[str, Choice]:
+def choices(execution: Execution, target: Target, plan: Plan, index: int) -> dict[str, Choice]:
     """Each group's choice in a phase. In dense and in sparsify phases all stay masked."""
     whole = _refusal(execution, plan, index)
     if whole:
-        return {name: Choice(None, whole) for name in partition}
+        return {name: Choice(None, whole) for name in target.partition}
     dropped = _why_dense_storage(execution, plan, index)
+    keep = counts(target.partition, target.densities, plan[index].shares[0])
     return {
-        name: _choice(execution, name, group, int(keep[name]), dropped)
-        for name, group in partition.items()
+        name: _choice(execution, name, group, keep[name], dropped)
+        for name, group in target.partition.items()
     }
 
 
@@ -151,14 +90,19 @@ def _choice(execution: Execution, name: str, group: Group, keep: int, dropped: s
     if reason := _unfit(group, site):
         return Choice(None, reason)
     block = group.gated[0].block
-    way = Way(name, site, (block[0], block[1]), keep, not dropped)
-    estimate = estimates.of(way, execution.batch * site.rows, execution.platform)
+    way = Way(name, site, (block[0], block[1]), keep, not dropped, _path(execution))
+    estimate = estimates.of(site, way.block, keep, execution.batch, execution.platform)
     if estimate.refusal:
         return Choice(None, estimate.refusal)
     if execution.mode == "auto" and not estimate.pays:
         return Choice(None, estimate.why)
     kept = f"weights stay dense, as {dropped}" if dropped else "weights and moments packed"
     return Choice(way, f"{estimate.why}; {kept}")
+
+
+def _path(execution: Execution) -> str:
+    """What decides between a kernel and dense products of live blocks: "sparse" is obeyed."""
+    return "sparse" if execution.mode == "sparse" else "auto"
 
 
 def _unfit(group: Group, site: Site) -> str:

@@ -77,7 +77,20 @@ def _engaged(run: Run, held: Held, now: Force) -> Held:
     """The state on the layouts of its masks, where the phase's steps run on live blocks."""
     if isinstance(held, Engaged) or not now.ways.layers:
         return held
-    return run.programs.engage(held, now.context, ways=now.ways)
+    engaged = run.programs.engage(held, now.context, ways=now.ways)
+    _refuse_others(engaged)
+    return engaged
+
+
+def _refuse_others(engaged: Engaged) -> None:
+    """Masks of other counts than the plan's: a method that chooses by rules of its own."""
+    live = jax.device_get({name: layout.count for name, layout in engaged.layouts.items()})
+    for way in engaged.ways.layers:
+        if live[way.group] > way.capacity:
+            raise ValueError(
+                f"the method keeps {live[way.group]} blocks of {way.group} where the plan says "
+                f"{way.capacity}: run it with execution='masked'"
+            )
 
 
 def _act(run: Run, held: Held, act: Any, after: Place, force: Force) -> Held:

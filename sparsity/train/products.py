@@ -30,6 +30,7 @@ def on_live_blocks(
             engaged.layouts[way.group],
             _live(applied.scales.get(way.group), engaged.layouts[way.group]),
             mesh,
+            way.path,
         )
         for way in engaged.ways.layers
     }

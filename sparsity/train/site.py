@@ -37,17 +37,30 @@ class Site(NamedTuple):
     refusal: str = ""
 
     @property
+    def pointwise(self) -> bool:
+        """Whether it is a product of matrices, over pixels where it is a convolution of single ones."""
+        window = self.geometry
+        return window is None or (window.kernel == (1, 1) and not any(map(any, window.padding)))
+
+    @property
     def matrix(self) -> tuple[int, int]:
         """(K, N) of the kernel as it multiplies."""
         inner, outer = self.shape[: self.contracted], self.shape[self.contracted :]
         return math.prod(inner), math.prod(outer)
 
 
-def hook(site: Site, layout: Layout, scale: jax.Array | None, mesh: Mesh | None) -> Hook:
+def hook(
+    site: Site,
+    layout: Layout,
+    scale: jax.Array | None = None,
+    mesh: Mesh | None = None,
+    path: str = "auto",
+) -> Hook:
     """Runs the module on the live blocks of its kernel, which is dense or packed already.
 
     scale: (capacity,), a number per live block that is multiplied into it. mesh: devices that share the
-    first axis of x; each multiplies its own part, and gradients are summed over them.
+    first axis of x; each multiplies its own part, and gradients are summed over them. path: of the
+    products, "auto", "sparse" or "dense".
     """
 
     def run(compute: Callable[..., Any], params: Any, x: jax.Array) -> jax.Array:
@@ -57,26 +70,26 @@ def hook(site: Site, layout: Layout, scale: jax.Array | None, mesh: Mesh | None)
             packed = live_blocks(kernel.reshape(layout.shape), layout)
         bias = params["bias"].reshape(-1) if "bias" in params else None
         bias = None if bias is None else bias.astype(dtype)
-        return _shared(_product(site), mesh)(x.astype(dtype), packed, layout, bias, scale)
+        return _shared(_product(site, path), mesh)(x.astype(dtype), packed, layout, bias, scale)
 
     return run
 
 
-def _product(site: Site) -> Callable[..., jax.Array]:
+def _product(site: Site, path: str) -> Callable[..., jax.Array]:
     def matrices(x, packed, layout, bias, scale):
         rows = x.reshape(*x.shape[: x.ndim - site.contracted], -1)
-        y = block_sparse_matmul(rows, packed, layout, bias=bias, scale=scale)
+        y = block_sparse_matmul(rows, packed, layout, bias=bias, scale=scale, path=path)
         return y.reshape(*y.shape[:-1], *site.shape[site.contracted :])
 
     def images(x, packed, layout, bias, scale):
         return block_sparse_convolution(
-            x, packed, layout, bias=bias, scale=scale, **window(site.geometry)
+            x, packed, layout, bias=bias, scale=scale, path=path, **_window(site.geometry)
         )
 
     return matrices if site.geometry is None else images
 
 
-def window(geometry: Geometry | None) -> dict[str, Any]:
+def _window(geometry: Geometry | None) -> dict[str, Any]:
     """How a convolution moves, as its product is told; nothing of a product of matrices."""
     fields = ("kernel", "strides", "padding") if geometry else ()
     return {name: getattr(geometry, name) for name in fields}

@@ -12,6 +12,7 @@ from sparsity.data.crops import middle_part
 from sparsity.data.decode import decoded
 from sparsity.data.stream import Stream
 from sparsity.data.streams import PUBLISHED, Known, streamed
+from sparsity.data.tfds import stored
 from tests.data import photographs
 
 FORMS = ("folder", "array_record", "tfrecord")
@@ -108,6 +109,29 @@ def test_the_parts_of_all_processes_are_the_global_batch(roots, count):
         for one, split in zip(whole, parts, strict=True):
             joined = everything(split)
             assert all(one[k].tobytes() == joined[k].tobytes() for k in one)
+
+
+READS = {
+    "training": lambda stream: stream.training(1, 1, 6, 4),
+    "evaluation": lambda stream: stream.evaluation(4),
+}
+
+
+@pytest.mark.parametrize("what", ["training", pytest.param("evaluation", marks=pytest.mark.slow)])
+def test_processes_that_read_ahead_change_nothing(roots, what):
+    alone, shared = (opened(roots, "tfrecord", processes=count).train for count in (0, 2))
+    for one, other in zip(READS[what](alone), READS[what](shared), strict=True):
+        assert all(one[k].tobytes() == other[k].tobytes() for k in one)
+    with pytest.raises(ValueError, match="2 processes cannot share out batches of 5 evenly"):
+        shared.training(0, 0, 1, 5)
+
+
+def test_what_ends_a_process_that_reads_is_said(broken):
+    """With the name of the picture, though another process has met it."""
+    roots, bad = broken
+    with pytest.raises(ValueError, match="pictures cannot be decoded") as error:
+        list(opened(roots, "folder", processes=2).train.training(0, 0, 4, 4))
+    assert any(str(path) in str(error.value) for path in bad)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 10])
@@ -224,6 +248,16 @@ def test_a_set_of_another_size_than_is_published_is_refused(roots, tmp_path):
         ValueError, match="imagenet2012 has 1,281,167 pictures in 1000 .* here are 13"
     ):
         streamed("folder:imagenet2012", root=tmp_path)
+
+
+def test_imagenets_test_set_has_no_labels_so_its_validation_set_is_scored(roots, tmp_path):
+    for name in ("imagenet2012", "other"):
+        shutil.copytree(roots["tfrecord"] / "photographs", tmp_path / name)
+        path = tmp_path / name / "1.0.0/dataset_info.json"
+        text = path.read_text().replace('"photographs"', f'"{name}"')
+        path.write_text(text.replace('"name": "train"', '"name": "test"'))
+    assert stored("imagenet2012", "test", tmp_path).split == "validation"
+    assert stored("other", "test", tmp_path).split == "test"
 
 
 def test_published_sizes_are_imagenets():

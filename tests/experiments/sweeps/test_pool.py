@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,6 +15,8 @@ from experiments.sweeps import outcomes, pool
 from experiments.sweeps.jobs import Job, jobs
 from experiments.sweeps.points import points
 from experiments.sweeps.slots import Wish, slots
+from experiments.workdir import Workdir, in_use
+from sparsity.train import checkpoint
 
 DIGITS = "configs/digits.py"
 TWO = slots(Wish(workers=2))
@@ -73,3 +77,36 @@ def test_a_run_whose_process_is_killed_is_tried_again_and_ends(tmp_path):
 def test_no_job_is_no_work(tmp_path):
     assert pool.run([], tmp_path, TWO) == {}
     assert Job({}, {"a": 1}).name == Job({"b": 2}, {"a": 1}).name
+
+
+KILLED = """
+from pathlib import Path
+from experiments.sweeps import pool
+from experiments.sweeps.jobs import jobs
+from experiments.sweeps.slots import Wish, slots
+
+if __name__ == "__main__":
+    point = {"steps": 100_000, "save_every": 50}
+    pool.run(jobs("configs/digits.py", [point]), Path("FOLDER"), slots(Wish(workers=1)))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_leaves_no_run_behind(tmp_path, pytestconfig):
+    (job,) = jobs(DIGITS, [{"steps": 100_000, "save_every": 50}])
+    here, script = Workdir(tmp_path / job.name), tmp_path / "killed.py"
+    script.write_text(KILLED.replace("FOLDER", str(tmp_path)))
+    paths = f"{pytestconfig.rootpath}:{os.environ.get('PYTHONPATH', '')}"
+    process = subprocess.Popen(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": paths}
+    )
+    while process.poll() is None and checkpoint.latest(here.checkpoints) is None:
+        time.sleep(0.05)
+    assert in_use(here)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while in_use(here) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not in_use(here)
+    assert [left.name for left in outcomes.missing([job], tmp_path)] == [job.name]
