@@ -81,7 +81,9 @@ def test_streaming_images_and_augmenting_tables_are_refused(root):
     with pytest.raises(ValueError, match="data.augment crops and flips images"):
         assemble(config(root, **{"data.augment": True}))
     images = {"data.name": "digits", "data.stream": True, "data.validation": 0.0}
-    with pytest.raises(ValueError, match="data.stream is for tables"):
+    with pytest.raises(
+        ValueError, match="no streamed data set is called 'digits'.*folder:NAME, criteo"
+    ):
         assemble(config(root, **images))
     with pytest.raises(ValueError, match="'clicks' reads data with entries and numbers"):
         assemble(config(root, **images | {"data.stream": False}))
