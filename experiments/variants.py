@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from experiments.compilers import read, vmem_asked
 from sparsity.kernels import gpu, gpu_budget, tpu, tpu_budget
 from sparsity.kernels.gpu_gradient import HALF
+from sparsity.kernels.gpu_product import TILE
 from sparsity.kernels.gpu_ring import GROUPS
 from sparsity.kernels.layout import Layout, from_mask, grid_of
 
@@ -107,7 +108,7 @@ def _on_gpu(variant: Variant) -> dict[str, Any]:
     room = (
         gpu_budget.of_gradient(GROUPS * HALF, block, most)
         if variant.verb == "dW"
-        else gpu_budget.of_product(gpu.TILE, block, most)
+        else gpu_budget.of_product(TILE, block, most)
     )
     return {
         **said._asdict(),

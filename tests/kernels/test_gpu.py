@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import dense, gpu, ops, product
+from sparsity.kernels import dense, gpu, gpu_gradient, ops, product
 from tests.kernels.agreement import arguments, check_gradients, check_value, custom_calls
 from tests.kernels.cases import CASES, KINDS, Case, layout_of, mask_of_kind
 from tests.kernels.races import found_race, no_race
@@ -47,7 +47,7 @@ def test_products_are_the_definition(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_the_definition(name):
     case, dtype = VARIANTS[name]
-    if OLD and case.block[0] >= gpu.HALF:
+    if OLD and case.block[0] >= gpu_gradient.HALF:
         pytest.skip("jax 0.10's interpreter knows no transposed tile, which dW of these blocks has")
     args = arguments(case, mask_of_kind("random", 5, case.grid), dtype, 200)
     with no_race():
@@ -60,7 +60,7 @@ def test_gradients_are_the_definition(name):
 def test_every_block_and_kind_of_mask_is_the_definition(side, kind):
     # More than one tile of the batch, and a last one that is not full.
     case = Case((3 * side + 5, 2 * side - 3), (side, side))
-    if OLD and side >= gpu.HALF:
+    if OLD and side >= gpu_gradient.HALF:
         pytest.skip("jax 0.10's interpreter knows no transposed tile, which dW of these blocks has")
     args = arguments(case, mask_of_kind(kind, 1, case.grid), "bfloat16", 300)
     with no_race():
