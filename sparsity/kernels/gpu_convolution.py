@@ -159,8 +159,8 @@ def _lines(x: jax.Array) -> jax.Array:
 
 
 def _sources(feature: np.ndarray, shift: np.ndarray, pixels: int) -> Sources:
-    feature, shift = (jnp.asarray(a.ravel(), jnp.int32) for a in (feature, shift))
-    return Sources(feature, shift, -(-pixels // DEPTH) * DEPTH)
+    entries = lambda a: jnp.asarray(a.ravel(), jnp.int32)
+    return Sources(entries(feature), entries(shift), -(-pixels // DEPTH) * DEPTH)
 
 
 def _reaching(x: jax.Array, rows: int) -> jax.Array:
