@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import dense, gpu, gpu_gradient, ops, product
+from sparsity.kernels import dense, gpu, gpu_gradient, gpu_ring, ops, product
 from tests.kernels.agreement import arguments, check_gradients, check_value, custom_calls
 from tests.kernels.cases import CASES, KINDS, Case, layout_of, mask_of_kind
 from tests.kernels.races import found_race, no_race
@@ -83,6 +83,21 @@ def test_a_race_is_found():
         interpret=STRICT,
     )
     assert found_race(lambda: jax.block_until_ready(call(jnp.ones((64, 64)))))
+
+
+@pytest.mark.skipif(OLD, reason="jax 0.10's interpreter looks at no memory that tensor cores read")
+@pytest.mark.parametrize("method", ["claim", "filled"])
+def test_a_wait_that_the_ring_leaves_out_is_found(method, monkeypatch):
+    def hasty(ring, step):
+        stage = jax.lax.rem(step, ring.stages)
+        return (stage, ring.full.at[stage]) if method == "claim" else stage
+
+    case = Case((320, 16), (16, 16))
+    args = arguments(case, np.ones(case.grid, bool), "bfloat16", 3)
+    monkeypatch.setattr(gpu_ring.Ring, method, hasty)
+    assert found_race(
+        lambda: jax.block_until_ready(forward(args.x, args.packed, args.layout, None, "none"))
+    )
 
 
 # ---- Lowered for a GPU ----
