@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from sparsity.kernels import gpu_convolution as convolution
+from sparsity.kernels import lines
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.gpu_budget import DEPTH
 from sparsity.kernels.gpu_gradient import gradient
 from sparsity.kernels.gpu_product import End, padded_rows, product
 from sparsity.kernels.gpu_ring import Launch
-from sparsity.kernels.gpu_sources import of_matrix
 from sparsity.kernels.layout import Layout, transposed, transposed_blocks
+from sparsity.kernels.sources import of_matrix
 
 DTYPES = ("bfloat16", "float16")
 SIDES = (16, 32, 64, 128)
@@ -61,7 +62,7 @@ def dw(x: jax.Array, dy: jax.Array, layout: Layout, launch: Launch = HOPPER) -> 
 
 def convolution_refusal(layout: Layout, dtype: jnp.dtype, geometry: Geometry) -> str:
     """Why this backend cannot convolve, in words; "" where it can."""
-    return refusal(layout, dtype) or convolution.refusal(layout, geometry)
+    return refusal(layout, dtype) or lines.refusal(layout, geometry)
 
 
 def convolve(

@@ -16,9 +16,9 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from sparsity.kernels import gpu_budget, gpu_ring
 from sparsity.kernels.gpu_budget import DEPTH
 from sparsity.kernels.gpu_ring import GROUPS, Launch, Ring, store, swizzled
-from sparsity.kernels.gpu_sources import Sources
 from sparsity.kernels.layout import Layout
 from sparsity.kernels.runs import from_runs, runs_of
+from sparsity.kernels.sources import Sources
 
 HALF = 64
 

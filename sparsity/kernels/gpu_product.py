@@ -17,9 +17,9 @@ from sparsity.kernels import gpu_budget, gpu_ring
 from sparsity.kernels.activations import ACTIVATIONS
 from sparsity.kernels.gpu_budget import DEPTH
 from sparsity.kernels.gpu_ring import GROUPS, Launch, Ring, store, swizzled
-from sparsity.kernels.gpu_sources import Sources
 from sparsity.kernels.layout import Layout
 from sparsity.kernels.runs import Runs, runs_of, to_runs
+from sparsity.kernels.sources import Sources
 
 # Rows of x that a program multiplies at once; few rows take half as many.
 TILE = 256

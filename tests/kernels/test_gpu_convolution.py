@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsity.kernels import dense, gpu, gpu_convolution, product
+from sparsity.kernels import dense, gpu, lines, product
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.layout import Layout, pack
@@ -65,8 +65,8 @@ def test_its_gradients_are_the_dense_ones(name):
 def test_every_tap_reads_its_window(name):
     geometry, layout, _, x, _ = made(name)
     (high, wide), inside = geometry.strides, geometry.image[2] // layout.block[0]
-    sources = gpu_convolution.forwards(layout, geometry, len(x))
-    flat = np.asarray(gpu_convolution.flat(x, geometry))
+    sources = lines.forwards(layout, geometry, len(x), 64)
+    flat = np.asarray(lines.flat(x, geometry, 64))
     blocks = flat.reshape(len(flat), -1, layout.block[0])
     padded = np.pad(np.asarray(x), ((0, 0), *geometry.padding, (0, 0)))
     n, i, j = 2, geometry.out[0] - 1, geometry.out[1] - 1
