@@ -41,7 +41,11 @@ def test_what_runs_and_why_is_told_per_layer(config_of):
 @pytest.mark.parametrize(
     ("argument", "changes", "words"),
     [
-        ("powerprop", {}, "masked, as the method makes the weights of params/dense1/kernel"),
+        (
+            "powerprop",
+            {},
+            "masked, as the method computes weights in the place of params/dense1/kernel",
+        ),
         ("magnitude", {"method__select": "globally"}, "masked, as blocks are chosen over all"),
         ("dense", {"density": "1"}, "no phase has fixed masks"),
     ],
