@@ -66,6 +66,7 @@ def test_the_dry_run_tells_it_and_names_the_programs_of_the_run(config_of, tmp_p
     assert f"{summary['compilations']} programs: " in text and "execution sparse" in said
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_under_another_execution_and_ends_as_it_would_have(config_of, tmp_path):
     def config(execution):
         return config_of(STATIC, execution=execution, **ZEROED)

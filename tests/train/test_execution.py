@@ -31,6 +31,9 @@ CASES = {
     "gradual": (magnitude, plans.gradual(), {"name": "adamw", "learning_rate": 3e-3}, [True]),
     "sequential_attention": (sequential_attention, ATTENTION, {}, [False, False, True]),
 }
+each = pytest.mark.parametrize(
+    "name", ["acdc", "sequential_attention", pytest.param("gradual", marks=pytest.mark.slow)]
+)
 OFTEN = Every(log=10, evaluate=15, save=7)
 
 
@@ -74,7 +77,7 @@ def agree(run, one, other):
         np.testing.assert_allclose(mine[path], theirs[path], rtol=2e-4, atol=2e-5, err_msg=path)
 
 
-@pytest.mark.parametrize("name", CASES)
+@each
 def test_a_whole_plan_on_live_blocks_ends_as_the_masked_one(name):
     run, _ = made(name, "masked")
     (masked, by_mask, _), (sparse, by_blocks, _) = (
@@ -85,7 +88,7 @@ def test_a_whole_plan_on_live_blocks_ends_as_the_masked_one(name):
     assert by_blocks[-1] < by_blocks[0]
 
 
-@pytest.mark.parametrize("name", CASES)
+@each
 def test_fixed_phases_are_engaged_and_packed_where_nothing_is_missed(name):
     run, _ = made(name, "sparse")
     fixed = [i for i, p in enumerate(run.plan) if p.kind in execution.FIXED]
@@ -96,7 +99,7 @@ def test_fixed_phases_are_engaged_and_packed_where_nothing_is_missed(name):
     assert packed == CASES[name][3]
 
 
-@pytest.mark.parametrize("name", CASES)
+@each
 def test_a_run_resumed_anywhere_ends_with_the_same_bits(name):
     run, _ = made(name, "sparse")
     end, _, kept = whole_run(name, "sparse")
@@ -106,7 +109,7 @@ def test_a_run_resumed_anywhere_ends_with_the_same_bits(name):
             assert np.asarray(one).tobytes() == np.asarray(other).tobytes(), place
 
 
-@pytest.mark.parametrize("name", CASES)
+@each
 @pytest.mark.parametrize(("first", "then"), [("sparse", "masked"), ("masked", "sparse")])
 def test_a_run_goes_on_under_another_execution(name, first, then):
     run, _ = made(name, then)
@@ -118,7 +121,7 @@ def test_a_run_goes_on_under_another_execution(name, first, then):
         )
 
 
-@pytest.mark.parametrize("name", CASES)
+@each
 def test_new_masks_never_compile_again_and_the_compilations_are_foretold(name):
     run, _ = made(name, "sparse")
     run = run._replace(every=OFTEN)
