@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command
-from experiments.placement import placement
+from experiments.placement import Placement, placement
 from experiments.sets import TABLES, Sets, drawing, feeding
 from experiments.surroundings import surroundings
 from sparsity import models
@@ -31,7 +31,7 @@ from sparsity.plan.phases import Kind, Phase
 from sparsity.target import Target, context_of
 from sparsity.train.forward import linen
 from sparsity.train.optimizer import optimizer
-from sparsity.train.step import Span, programs
+from sparsity.train.step import Programs, Span, programs
 from sparsity.units.blocks import Rule, blocks
 
 NUMBERS, CATEGORIES = 13, 26
@@ -52,27 +52,14 @@ def table(rows: int, entries: int, folder: Path | None) -> Table:
     return Table("random", found, np.arange(rows, dtype=np.int32), NUMBERS, entries)
 
 
-def stepper(held: Table, batch: int, streamed: bool, place: Any) -> Callable[[int], Any]:
-    """step -> the state after it, under a mask of a tenth of the blocks; and the feed's waiting is in it."""
+def stepper(held: Table, batch: int, streamed: bool, place: Placement) -> Callable[[int], Any]:
+    """step -> the step's number on the device; a step takes its rows from the device or from the host."""
     rows = None if streamed else place.put(TABLES.resident(held))
     sets = Sets(TABLES, held, held, rows, rows)
-    model = linen(models.build("clicks", facts=TABLES.facts(held)))
-    shapes, _ = jax.eval_shape(model.init, jax.random.key(0), TABLES.example(held))
-    rules = [Rule("params/dense[2-9]/kernel"), Rule("*", (10, 10))]
-    target = Target.of(blocks(shapes, rules, density="0.1"))
-    tx = optimizer(name="adam", learning_rate=2e-2, steps=1000, schedule="exponential", final=3e-4)
-    made = programs(
-        model,
-        magnitude(target.partition),
-        target.partition,
-        tx,
-        drawing({"augment": False}, sets, place),
-        TABLES.objective(0.0),
-    )
+    made, target = _programs(sets, place)
     context = context_of(target, Phase(Kind.SPARSE, 1))
-    state, _ = made.tick(
-        place.put(made.create(jax.random.key(0), TABLES.example(held))), context, Signals()
-    )
+    fresh = place.put(made.create(jax.random.key(0), TABLES.example(held)))
+    state, _ = made.tick(fresh, context, Signals())
     source = feeding(sets, 0, batch, place)
     span = jax.device_put(Span(np.int32(0), np.int32(1000), np.float32(1.0)))
 
@@ -82,6 +69,18 @@ def stepper(held: Table, batch: int, streamed: bool, place: Any) -> Callable[[in
         return state.step
 
     return step
+
+
+def _programs(sets: Sets, place: Placement) -> tuple[Programs, Target]:
+    """Those of the paper's network, with a tenth of its first layer's blocks kept."""
+    model = linen(models.build("clicks", facts=TABLES.facts(sets.train)))
+    shapes, _ = jax.eval_shape(model.init, jax.random.key(0), TABLES.example(sets.train))
+    rules = [Rule("params/dense[2-9]/kernel"), Rule("*", (10, 10))]
+    target = Target.of(blocks(shapes, rules, density="0.1"))
+    rate = {"learning_rate": 2e-2, "final": 3e-4, "schedule": "exponential", "steps": 1000}
+    tx, draw = optimizer(name="adam", **rate), drawing({"augment": False}, sets, place)
+    method, objective = magnitude(target.partition), TABLES.objective(0.0)
+    return programs(model, method, target.partition, tx, draw, objective), target
 
 
 def seconds(step: Callable[[int], Any], steps: range) -> float:
@@ -121,7 +120,9 @@ def main(argv: list[str]) -> None:
         held = table(ROWS.value, ENTRIES.value, Path(folder) if MAPPED.value else None)
         for batch in map(int, BATCHES.value):
             found = measure(held, batch, STEPS.value, ROUNDS.value)
-            print(f"batch {batch:,}, {held.size:,} rows, {held.entries:,} embedding rows")
+            print(
+                f"batch {batch:,}, {held.size:,} rows, {held.entries:,} embedding rows", flush=True
+            )
             for name, each in found.items():
                 print(f"  {name:<32} {1000 * each:9.2f} ms {batch / each:14,.0f} rows/s")
             alone, fed, _ = found.values()

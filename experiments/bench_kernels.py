@@ -75,11 +75,11 @@ def run(asked: argparse.Namespace) -> None:
     here, began = surroundings(), time.monotonic()
     file = asked.out / f"{tuned.slug(here['device'])}.json"
     results = held(file, here)
-    done = {(part["layer"], part["dtype"], part["block"]) for part in results["parts"]}
-    missing = [part for part in parts_of(asked) if part.key not in done]
+    missing = missing_from(results, parts_of(asked))
     asked.out.mkdir(parents=True, exist_ok=True)
     print(f"{here}: {len(missing)} parts to measure", flush=True)
-    results.setdefault("bandwidth", kernel_parts.bandwidth(3)) if missing else None
+    if missing and "bandwidth" not in results:
+        results["bandwidth"] = kernel_parts.bandwidth(3)
     for i, part in enumerate(missing):
         if time.monotonic() - began > 60 * asked.minutes:
             print(f"{len(missing) - i} parts are left after {asked.minutes:g} minutes; call again")
@@ -89,11 +89,30 @@ def run(asked: argparse.Namespace) -> None:
         print(*part.key, kernels.brief(results["parts"][-1]), flush=True)
 
 
+def missing_from(results: dict[str, Any], parts: Sequence[Part]) -> list[Part]:
+    """The parts that the results lack; notes those that no kernel serves, with the reason."""
+    place, missing = results["surroundings"]["platform"], []
+    done = {(part["layer"], part["dtype"], part["block"]) for part in results["parts"]}
+    for part in parts:
+        if reason := refusal(part, place):
+            name = f"{part.layer.name} ({part.dtype}, block {part.block})"
+            results["without a kernel"][name] = reason
+        elif part.key not in done:
+            missing.append(part)
+    return missing
+
+
+def refusal(part: Part, place: str) -> str:
+    """Why a platform has no kernel for a part, in words; "" where it has."""
+    layout = kernel_layers.layout_at(part.layer, part.block, max(part.densities))
+    return backends.backend_of(place, layout, part.dtype, part.layer.geometry)[1]
+
+
 def held(file: pathlib.Path, here: dict[str, Any]) -> dict[str, Any]:
     """The results of a file if they are of these surroundings, else none."""
     if file.is_file() and (found := json.loads(file.read_text()))["surroundings"] == here:
         return found
-    return {"surroundings": here, "parts": []}
+    return {"surroundings": here, "without a kernel": {}, "parts": []}
 
 
 def finish(asked: argparse.Namespace) -> None:
@@ -143,8 +162,6 @@ def main(argv: list[str]) -> None:
         alone = [sys.executable, "-m", "experiments.bench_kernels", *argv, "--cores=1"]
         subprocess.run(alone, check=True)
     if not asked.page:
-        if tuned.here() not in backends.BACKENDS:
-            print(f"this measures the dense fall-back: no kernel is for {tuned.here()}")
         run(asked)
     finish(asked)
 

@@ -8,24 +8,29 @@ holds) that runs without this library's training code, without flax, and without
     python -m sparsity.kernels.serve runs/mine/served --input=images.npy --output=logits.npy
     python -m sparsity.kernels.serve runs/mine/served --compare
 
-The served model takes images as the data set has them (uint8) and gives logits: standardising is in the program.
+The served model takes examples as the data set has them (images as uint8, rows of a table as int32) and gives
+logits: standardising is in the program.
 Programs for another platform than this machine's are lowered and not run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from experiments import command
 from experiments.assemble import Experiment, assemble
-from sparsity.data.pixels import standardise
+from experiments.inputs import Inputs, inputs_of
 from sparsity.kernels import served
 from sparsity.surgery import export, serving
+from sparsity.train.objectives import Objective
 from sparsity.units.partition import Partition, Tree
+
+CHECKED = 20_000  # examples that a served model is checked on, at least where there are as many
 
 
 def exported(run: Path, out: Path, batch: int, platforms: Sequence[str]) -> str:
@@ -35,12 +40,14 @@ def exported(run: Path, out: Path, batch: int, platforms: Sequence[str]) -> str:
     served model does not give what the network gives.
     """
     if batch < 1:
-        raise ValueError(f"--batch is the number of images in a program's batch, not {batch}")
+        raise ValueError(f"--batch is the number of examples in a program's batch, not {batch}")
     params, masks, text = export.read(run)
     experiment = assemble(text["provenance"]["config"])
     partition = _partition(experiment, masks, run)
-    apply, images = network(experiment), experiment.sets.test.images
-    example = jax.ShapeDtypeStruct((batch, *images.shape[1:]), images.dtype)
+    inputs = inputs_of(experiment.sets)
+    apply = network(experiment, inputs)
+    example = jax.ShapeDtypeStruct((batch, *inputs.shape), inputs.dtype)
+    objective = experiment.sets.kind.objective(0.0)
     about = {"provenance": text["provenance"]}
     made = serving.write(
         out,
@@ -53,19 +60,21 @@ def exported(run: Path, out: Path, batch: int, platforms: Sequence[str]) -> str:
         about=about,
     )
     here = served.PLATFORMS.get(jax.default_backend())
-    verdict = checked(out, apply, params, experiment) if here in platforms else "not run here"
+    verdict = "not run here"
+    if here in platforms:
+        verdict = checked(out, apply, params, inputs, objective)
     lines = (*_uses(made["uses"]), *_kernels(made["kernels"]), _sizes(run, out), verdict)
     return "\n".join(lines)
 
 
-def network(experiment: Experiment):
-    """(variables, uint8 images) -> logits, as an evaluation runs the network."""
-    resident, model = experiment.sets.resident_test, experiment.shared.model
+def network(experiment: Experiment, inputs: Inputs) -> Callable[[Tree, jax.Array], jax.Array]:
+    """(variables, examples as the data set has them) -> outputs, as an evaluation runs the network."""
+    model = experiment.shared.model
 
-    def apply(variables: Tree, images: jax.Array) -> jax.Array:
+    def apply(variables: Tree, examples: jax.Array) -> jax.Array:
         rest = {name: tree for name, tree in variables.items() if name != "params"}
         trained = {"params": variables["params"]}
-        return model.apply(trained, rest, standardise(images, resident.mean, resident.std))[0]
+        return model.apply(trained, rest, inputs.prepared(examples))[0]
 
     return apply
 
@@ -77,31 +86,39 @@ def _partition(experiment: Experiment, masks: dict[str, Any], run: Path) -> Part
     return partition
 
 
-def checked(out: Path, apply: Any, params: Tree, experiment: Experiment) -> str:
-    """A line on the served model against the network, on the run's own evaluation set.
+def checked(
+    out: Path, apply: Callable[..., jax.Array], params: Tree, inputs: Inputs, objective: Objective
+) -> str:
+    """A line on the served model against the network, on the run's own evaluation set, its first part where
+    it is large.
 
-    Raises ValueError where they differ by more than 3% of the largest logit, as no rounding explains.
+    Raises ValueError where they differ by more than 3% of the largest output, as no rounding explains.
     """
-    test = experiment.sets.test
-    model, size = served.load(out), 512
-    got = model.predict(test.images)
-    run = jax.jit(apply)
-    asked = np.concatenate(
-        [
-            np.asarray(run(params, part))
-            for part in np.array_split(test.images, -(-len(got) // size))
-        ]
-    )
+    model = served.load(out)
+    parts = [*_side_by_side(model, jax.jit(apply), params, inputs)]
+    got, asked, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     difference, largest = float(np.abs(got - asked).max()), float(np.abs(asked).max())
+    right = np.mean(objective.right(jnp.asarray(got), jnp.asarray(labels)))
     if not difference <= 0.03 * largest:
         raise ValueError(
-            f"{out}: the served model gives logits that differ by {difference:.3g} of {largest:.3g}"
+            f"{out}: the served model's outputs differ by {difference:.3g} of {largest:.3g}"
         )
-    accuracy = float((got.argmax(1) == test.labels).mean())
     return (
-        f"served ({model.kind}): accuracy {100 * accuracy:.2f}% on {len(got)} images; logits differ from "
+        f"served ({model.kind}): accuracy {right:.2%} on {len(labels)} examples; outputs differ from "
         f"the network's by {difference:.1e} at most, of {largest:.3g}"
     )
+
+
+def _side_by_side(
+    model: served.Served, run: Callable[..., jax.Array], params: Tree, inputs: Inputs
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(served outputs, the network's, labels) of batches."""
+    count = 0
+    for examples, labels in inputs.scored():
+        yield model.predict(examples), np.asarray(run(params, examples)), labels
+        count += len(labels)
+        if count >= CHECKED:
+            return
 
 
 def _uses(uses: dict[str, list[str]]) -> list[str]:
@@ -134,7 +151,9 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    BATCH = flags.DEFINE_integer("batch", 64, "Images in a batch; another number is padded or cut.")
+    BATCH = flags.DEFINE_integer(
+        "batch", 64, "Examples in a batch; another number is padded or cut."
+    )
     OUT = flags.DEFINE_string("out", None, "The folder to write; RUN/served by default.")
     PLATFORMS = flags.DEFINE_list("platforms", None, "cpu, tpu, cuda; this machine's by default.")
     command.run(main, known=(ValueError, OSError, ImportError), positional=True)

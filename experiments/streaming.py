@@ -100,7 +100,7 @@ def feed(part: Part, seed: int, batch: int, place: Placement) -> Feed:
 
     def begin(start: int) -> Generator[Window, None, None]:
         steps = itertools.count(start)
-        read = _present(part).training(seed, start, FOREVER, batch, _process())
+        read = present(part).training(seed, start, FOREVER, batch, _process())
         return ahead(read, lambda rows: _window(place, rows, next(steps)), READY)
 
     return Feed(begin)
@@ -117,7 +117,7 @@ def specimen(part: Part, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 def scored(part: Part, batch: int, place: Placement) -> Iterator[dict[str, jax.Array]]:
     """The whole evaluation set in batches, each picture once; what fills up the last has weight 0."""
-    read = _present(part).evaluation(batch, _process())
+    read = present(part).evaluation(batch, _process())
     ready = ahead(read, functools.partial(place.rows, axis=0), READY)
     try:
         for rows in ready:
@@ -136,7 +136,8 @@ def _window(place: Placement, rows: Mapping[str, np.ndarray], step: int) -> Wind
     return {**sent, "first": place.put(np.int32(step))}
 
 
-def _present(part: Part) -> Stream:
+def present(part: Part) -> Stream:
+    """The part, where it is here; the OSError that says why not, where it isn't."""
     if isinstance(part, Absent):
         raise part.error
     return part

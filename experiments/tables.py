@@ -48,7 +48,7 @@ def run(config: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
     planned = [(arm, report_jobs(config, arm, chosen.get(arm.name, {}))) for arm in found]
     ended = runner([job for arm, own in planned if arm.name in chosen for _, job in own])
     records = [
-        _record(arm, cell, job, ended.get(job.name) if arm.name in chosen else None)
+        record(arm, cell, job, ended.get(job.name) if arm.name in chosen else None)
         for arm, own in planned
         for cell, job in own
     ]
@@ -97,7 +97,8 @@ def _tuning(config: Mapping[str, Any], trials: Mapping[str, Sequence[tuning.Tria
     }
 
 
-def _record(arm: Arm, cell: Point, job: Job, outcome: Outcome | None) -> dict[str, Any]:
+def record(arm: Arm, cell: Point, job: Job, outcome: Outcome | None) -> dict[str, Any]:
+    """What a table keeps of a run; None is a run that is not to be asked for yet."""
     latency = Workdir(outcome.folder).latency if outcome else None
     return {
         "arm": arm.name,

@@ -52,7 +52,7 @@ def section(results: Mapping[str, Any], name: str, pictures: Sequence[str]) -> s
     lines += [f"![{picture}]({picture})" for picture in pictures]
     lines += ["", "Forward:", "", *table(parts, "forward"), "", "Training step:", ""]
     lines += [*table(parts, "step"), ""]
-    lines += goals(here, parts)
+    lines += [*goals(here, parts), *_without(results)]
     lines += [
         losses(parts),
         "",
@@ -68,10 +68,14 @@ def surroundings(results: Mapping[str, Any]) -> str:
     """Device, versions, load and memory in a sentence."""
     here = results["surroundings"]
     load = max(part["load"] for part in results["parts"])
+    busy = (
+        "CPU time of the process, so that other processes' work does not count."
+        if here["cores"] == 1
+        else f"The load average was at most {load:.1f}: far above the cores, ratios flatter."
+    )
     return (
         f"{here['device']}; Python {here['python']}, jax {here['jax']}; a copy in memory moves "
-        f"{results['bandwidth'] / 1e9:.0f} GB/s. The load average was at most {load:.1f}: far above the cores, "
-        "ratios flatter."
+        f"{results['bandwidth'] / 1e9:.0f} GB/s. {busy}"
     )
 
 
@@ -105,6 +109,13 @@ def everything(results: Mapping[str, Any]) -> str:
     lines.append("| --- " * 7 + "|")
     lines += [f"| {' | '.join(cells(part))} |" for part in results["parts"]]
     return "\n".join(lines) + "\n"
+
+
+def _without(results: Mapping[str, Any]) -> list[str]:
+    """Layers that no kernel of the device serves, and why."""
+    found = results.get("without a kernel", {})
+    lines = [f"- {name}: {reason}" for name, reason in found.items()]
+    return ["These run dense, as there is no kernel for them:", "", *lines, ""] if found else []
 
 
 def _fallback(parts: Sequence[Mapping[str, Any]]) -> str:

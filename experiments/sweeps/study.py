@@ -23,9 +23,9 @@ SAMPLERS: Mapping[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "qmc": lambda seed: optuna.samplers.QMCSampler(seed=seed),
 }
 PRUNERS: Mapping[str, Callable[[int], optuna.pruners.BasePruner]] = {
-    # Both count evaluations, the first of which is 1.
+    # Both count evaluations, the first of which is 1; the median says nothing of that one.
     "hyperband": lambda last: optuna.pruners.HyperbandPruner(1, max(2, last)),
-    "median": lambda last: optuna.pruners.MedianPruner(n_warmup_steps=1),
+    "median": lambda last: optuna.pruners.MedianPruner(n_warmup_steps=2),
     "none": lambda last: optuna.pruners.NopPruner(),
 }
 ASKED = "asked"

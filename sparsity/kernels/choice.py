@@ -48,7 +48,7 @@ def expected(platform: str, call: Call) -> tuple[float, str]:
     plain = model.predicted(platform, call)
     table = tuned.table_of(platform)
     near = nearest(table.entries, call) if table else None
-    if table is None or near is None:
+    if table is None or near is None or not plain:
         return plain, f"by the model of {model.name_of(platform)}"
     ratio = plain * correction(platform, near, call.density)
     if _distance(near, call) == 0 and call.geometry == near.geometry:

@@ -17,6 +17,8 @@ from sparsity.kernels.runs import from_runs, runs_of, to_runs
 DTYPES = ("bfloat16", "float16")
 SIDES = (16, 32, 64, 128)
 HOPPER = Launch()
+# Rows of x that a program multiplies at once; few rows take half as many.
+TILE = 256
 
 
 def refusal(layout: Layout, dtype: jnp.dtype) -> str:
@@ -37,15 +39,16 @@ def forward(
     launch: Launch = HOPPER,
 ) -> jax.Array:
     """activation(x @ W + bias): x (M, K) -> (M, N)."""
-    y = _product(x, packed, layout, launch)
-    if bias is not None:
-        y = y + bias.astype(jnp.float32)
-    return ACTIVATIONS[activation](y).astype(x.dtype)
+    if bias is None or _loads_bias(layout):
+        return _product(x, packed, layout, bias, activation, launch)
+    y = _product(x, packed, layout, None, "none", launch)
+    return ACTIVATIONS[activation](y + bias.astype(jnp.float32)).astype(x.dtype)
 
 
 def dx(dy: jax.Array, packed: jax.Array, layout: Layout, launch: Launch = HOPPER) -> jax.Array:
     """dy @ W.T: dy (M, N) -> (M, K)."""
-    return _product(dy, transposed_blocks(packed, layout), transposed(layout), launch)
+    turned = transposed_blocks(packed, layout)
+    return _product(dy, turned, transposed(layout), None, "none", launch)
 
 
 def dw(x: jax.Array, dy: jax.Array, layout: Layout, launch: Launch = HOPPER) -> jax.Array:
@@ -55,11 +58,22 @@ def dw(x: jax.Array, dy: jax.Array, layout: Layout, launch: Launch = HOPPER) -> 
     return from_runs(gradient(runs, x, dy, layout.block, launch), runs, layout)
 
 
-def _product(x: jax.Array, packed: jax.Array, layout: Layout, launch: Launch) -> jax.Array:
+def _product(
+    x: jax.Array,
+    packed: jax.Array,
+    layout: Layout,
+    bias: jax.Array | None,
+    activation: str,
+    launch: Launch,
+) -> jax.Array:
     runs = runs_of(layout, max(1, DEPTH // layout.block[0]))
-    tile = 256 if x.shape[0] > 128 else 128
+    tile = TILE if x.shape[0] > TILE // 2 else TILE // 2
     seen = _whole(x, layout, 0, tile)
-    y = columns(runs, seen, to_runs(packed, runs), layout, tile, launch)
+    if bias is not None:
+        beyond = layout.grid[1] * layout.block[1] - bias.size
+        bias = jnp.pad(bias.astype(jnp.float32), (0, beyond))
+    weights = to_runs(packed, runs)
+    y = columns(runs, seen, weights, bias, layout, tile, activation, launch)
     return y[: x.shape[0], : layout.shape[1]]
 
 
@@ -67,6 +81,14 @@ def _whole(x: jax.Array, layout: Layout, axis: int, tile: int) -> jax.Array:
     """x (M, K) with zeros up to whole tiles of rows and whole blocks."""
     rows, features = -(-x.shape[0] // tile) * tile, layout.grid[axis] * layout.block[axis]
     return jnp.pad(x, ((0, max(rows, tile) - x.shape[0]), (0, features - x.shape[1])))
+
+
+def _loads_bias(layout: Layout) -> bool:
+    """Whether the kernel can add the bias; elsewhere XLA adds it to rounded sums.
+
+    Mosaic loads whole lines of 128 bytes as accumulators lie, from jax 0.12 on.
+    """
+    return jax.__version_info__ >= (0, 12) and layout.block[1] * 4 >= 128
 
 
 def _other_card() -> str:

@@ -26,12 +26,12 @@ def gradient(
     x (M, R * rows), dy (M, C * cols), with M in steps of 64.
     """
     (rows, cols), (slots, size), steps = block, runs.rows.shape, x.shape[0] // DEPTH
-    stages = gpu_budget.stages_of_gradient(GROUPS * HALF, block, launch.stages)
+    stages = gpu_budget.of_gradient(GROUPS * HALF, block, launch.stages).stages
     # Tiles of several blocks cannot be transposed on their way, so that small blocks need x transposed.
     turned = rows < HALF
     high = min(rows, HALF)
 
-    def body(lengths, cols_, places, x, dy, dw, xs, dys, dws, full, free):
+    def block_sparse_gradient(lengths, cols_, places, x, dy, dw, xs, dys, dws, full, free):
         ring = Ring(stages, full, free)
         counted = lambda slot: jnp.where(lengths[slot] > 0, steps, 0)
 
@@ -79,4 +79,4 @@ def gradient(
     }
     args = (runs.length, runs.col, runs.rows.ravel(), x.T if turned else x, dy)
     out = jax.ShapeDtypeStruct((slots * GROUPS * HALF, cols), x.dtype)
-    return gpu_ring.call(body, args, out, scratch, launch).reshape(slots, -1, cols)
+    return gpu_ring.call(block_sparse_gradient, args, out, scratch, launch).reshape(slots, -1, cols)

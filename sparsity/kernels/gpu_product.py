@@ -11,6 +11,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels import gpu_budget, gpu_ring
+from sparsity.kernels.activations import ACTIVATIONS
 from sparsity.kernels.gpu_budget import DEPTH
 from sparsity.kernels.gpu_ring import GROUPS, Launch, Ring, store, swizzled
 from sparsity.kernels.layout import Layout
@@ -18,15 +19,25 @@ from sparsity.kernels.runs import Runs
 
 
 def columns(
-    runs: Runs, x: jax.Array, weights: jax.Array, layout: Layout, tile: int, launch: Launch
+    runs: Runs,
+    x: jax.Array,
+    weights: jax.Array,
+    bias: jax.Array | None,
+    layout: Layout,
+    tile: int,
+    activation: str,
+    launch: Launch,
 ) -> jax.Array:
-    """x @ W: x (M, R * rows), weights the runs one below the other, y (M, C * cols); M in tiles."""
+    """activation(x @ W + bias): x (M, R * rows), weights the runs one below the other, bias (C * cols,).
+
+    y is (M, C * cols), with M in tiles.
+    """
     (rows, cols), across = layout.block, layout.grid[1]
     size, deep = runs.rows.shape[1], min(rows, DEPTH)
     parts, half = rows // deep, tile // GROUPS
-    stages = gpu_budget.stages_of_product(tile, layout.block, launch.stages)
+    stages = gpu_budget.of_product(tile, layout.block, launch.stages).stages
 
-    def body(firsts, counts, places, x, w, y, xs, ws, ys, full, free):
+    def block_sparse_product(firsts, counts, places, offsets, x, w, y, xs, ws, ys, full, free):
         ring = Ring(stages, full, free)
 
         def copy(item, step):
@@ -57,6 +68,10 @@ def columns(
 
             steps = counts[c] * parts
             found = gpu_ring.total((half, cols), steps, step, ring, add)
+            if bias is not None:
+                offset = offsets[pl.ds(c * cols, cols)]
+                found = found + lax.broadcast_in_dim(offset, found.shape, (1,))
+            found = ACTIVATIONS[activation](found)
             corner = (m * GROUPS + group) * half, c * cols
             store(found.astype(y.dtype), ys.at[group], y, corner)
             return step + steps
@@ -71,10 +86,11 @@ def columns(
         "ys": plgpu.SMEM((GROUPS, half, cols), x.dtype, transforms=swizzled(cols, x.dtype)),
         **gpu_ring.barriers(size * GROUPS + 1, stages),
     }
-    tables = (*_of_columns(runs, across), runs.rows.ravel())
+    offsets = jnp.zeros(1) if bias is None else bias
+    tables = (*_of_columns(runs, across), runs.rows.ravel(), offsets)
     out = jax.ShapeDtypeStruct((x.shape[0], across * cols), x.dtype)
     args = (*tables, x, weights.reshape(-1, cols))
-    return gpu_ring.call(body, args, out, scratch, launch)
+    return gpu_ring.call(block_sparse_product, args, out, scratch, launch)
 
 
 def _of_columns(runs: Runs, across: int) -> tuple[jax.Array, jax.Array]:

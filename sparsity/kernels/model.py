@@ -36,24 +36,26 @@ class Machine(NamedTuple):
     start: float
 
 
-CPU_LIVE = {16: 62e9, 32: 68e9, 64: 70e9, 128: 70e9}
+CPU_LIVE = {4: 62e9, 16: 75e9, 32: 85e9}
+H200_LIVE = {16: 146e12, 32: 276e12, 64: 497e12, 128: 790e12}
 MACHINES: dict[str, Machine] = {
     "cpu": Machine(
         "one core of a server's CPU with AVX-512",
-        {"float32": 55e9, "bfloat16": 30e9},
+        {"float32": 85e9, "bfloat16": 70e9},
         {"float32": CPU_LIVE, "bfloat16": CPU_LIVE},
         window=1.0,
-        bandwidth=8e9,
+        bandwidth=4.6e9,
         overlaps=False,
         start=2e-5,
     ),
     # The second cache bounds blocks below 128: a block's rows of x are read again for every block column.
     "cuda": Machine(
         "NVIDIA H200",
-        {"float32": 350e12, "bfloat16": 790e12, "float16": 790e12},
+        {"float32": 395e12, "bfloat16": 790e12, "float16": 790e12},
         {
-            dtype: {16: 146e12, 32: 276e12, 64: 497e12, 128: 790e12}
-            for dtype in ("bfloat16", "float16")
+            "bfloat16": H200_LIVE,
+            "float16": H200_LIVE,
+            "float32": {side: rate / 2 for side, rate in H200_LIVE.items()},
         },
         window=1.0,
         bandwidth=4.3e12,

@@ -12,6 +12,7 @@ from sparsity.data.crops import middle_part
 from sparsity.data.decode import decoded
 from sparsity.data.stream import Stream
 from sparsity.data.streams import PUBLISHED, Known, streamed
+from sparsity.data.tfds import stored
 from tests.data import photographs
 
 FORMS = ("folder", "array_record", "tfrecord")
@@ -247,6 +248,16 @@ def test_a_set_of_another_size_than_is_published_is_refused(roots, tmp_path):
         ValueError, match="imagenet2012 has 1,281,167 pictures in 1000 .* here are 13"
     ):
         streamed("folder:imagenet2012", root=tmp_path)
+
+
+def test_imagenets_test_set_has_no_labels_so_its_validation_set_is_scored(roots, tmp_path):
+    for name in ("imagenet2012", "other"):
+        shutil.copytree(roots["tfrecord"] / "photographs", tmp_path / name)
+        path = tmp_path / name / "1.0.0/dataset_info.json"
+        text = path.read_text().replace('"photographs"', f'"{name}"')
+        path.write_text(text.replace('"name": "train"', '"name": "test"'))
+    assert stored("imagenet2012", "test", tmp_path).split == "validation"
+    assert stored("other", "test", tmp_path).split == "test"
 
 
 def test_published_sizes_are_imagenets():

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from sparsity.data import gathered, tables
-from sparsity.data.order import indices
+from sparsity.data.order import epoch_order, indices
+from sparsity.data.orders import Orders
 from sparsity.data.tables import MISSING, Table, parts, read, shares
 from sparsity.models import clicks
 
@@ -56,6 +57,13 @@ def test_a_streamed_step_is_a_function_of_seed_and_step(steps):
             np.testing.assert_array_equal(found["rows"], held.rows[held.places][np.stack(steps)])
             assert found["first"] == step
     source.close()
+
+
+def test_orders_are_those_of_the_epochs_asked_in_any_order():
+    found = Orders(3, 100)
+    for epoch in (0, 1, 1, 5, 2):
+        np.testing.assert_array_equal(found(epoch), epoch_order(3, epoch, 100))
+    found.close()
 
 
 def test_a_stream_says_what_went_wrong_in_its_threads():

@@ -42,8 +42,8 @@ def part_of(layer, block, **ratios):
 
 def results_of(*parts):
     """A file of results of this machine, as it is read back."""
-    made = {"surroundings": bench_kernels.surroundings(), "bandwidth": 1e10, "parts": list(parts)}
-    return json.loads(json.dumps(made))
+    made = bench_kernels.held(pathlib.Path("none"), bench_kernels.surroundings())
+    return json.loads(json.dumps(made | {"bandwidth": 1e10, "parts": list(parts)}))
 
 
 @pytest.mark.parametrize("layer", [TINY, WINDOWS])
@@ -123,6 +123,14 @@ def test_the_page_says_what_loses_and_what_nobody_measured():
 def test_pages_are_made_without_pictures_on_a_bare_machine():
     made = kernels.pages([results_of(part_of(TINY, 8))], drawn=False)
     assert not any(name.endswith(".svg") for name in made) and "![" not in made["README.md"]
+
+
+def test_what_no_kernel_serves_is_said_and_not_measured():
+    found = results_of(part_of(TINY, 8))
+    odd = [Part(TINY, dtype, 16, (50,), False) for dtype in ("float16", "float32")]
+    assert bench_kernels.missing_from(found, odd) == odd[1:]
+    page = kernels.pages([found], drawn=False)["README.md"]
+    assert "- tiny (float16, block 16): the CPU's kernel is for float32 and bfloat16" in page
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])

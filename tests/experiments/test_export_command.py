@@ -8,8 +8,10 @@ from pathlib import Path
 import jax
 import pytest
 
+from configs import adult
 from experiments.assemble import assemble
 from experiments.export import checked, exported, network
+from experiments.inputs import inputs_of
 from experiments.launch import Session, launch
 from sparsity.kernels.served import load
 from sparsity.surgery.export import read
@@ -58,7 +60,7 @@ def test_the_command_refuses_in_a_sentence(run, tmp_path):
     ("place", "batch", "platforms", "words"),
     [
         ("none", 8, ["cpu"], "none/model.json can't be read: No such file"),
-        ("", 0, ["cpu"], "--batch is the number of images in a program's batch, not 0"),
+        ("", 0, ["cpu"], "--batch is the number of examples in a program's batch, not 0"),
         ("", 8, ["metal"], "exported for cpu, tpu, cuda, not 'metal'"),
     ],
 )
@@ -74,8 +76,20 @@ def test_a_served_model_that_is_not_the_network_is_refused(run, tmp_path):
     folder, config, _ = run
     exported(folder, tmp_path / "served", 64, ["cpu"])
     experiment, (params, _, _) = assemble(config), read(folder)
-    apply = network(experiment)
-    assert "accuracy" in checked(tmp_path / "served", apply, params, experiment)
+    inputs, objective = inputs_of(experiment.sets), experiment.sets.kind.objective(0.0)
+    apply = network(experiment, inputs)
+    assert "accuracy" in checked(tmp_path / "served", apply, params, inputs, objective)
     other = jax.tree.map(lambda w: 1.1 * w, params)
-    with pytest.raises(ValueError, match="the served model gives logits that differ by"):
-        checked(tmp_path / "served", apply, other, experiment)
+    with pytest.raises(ValueError, match="outputs differ by 0"):
+        checked(tmp_path / "served", apply, other, inputs, objective)
+
+
+def test_a_model_of_a_table_is_served_with_its_rows(data_root, tmp_path):
+    config = adult.get_config("magnitude,plan=one_shot").to_dict()
+    config |= {"steps": 20, "log_every": 0, "evaluate_every": 0}
+    config["data"]["root"] = str(data_root)
+    summary = launch(config, tmp_path / "run", Session(say=lambda line: None))
+    said = exported(tmp_path / "run", tmp_path / "served", 4096, ["cpu"])
+    assert f"accuracy {summary['accuracy']:.2%} on" in said and "block-sparse" in said
+    shape, dtype = load(tmp_path / "served").text["input"]
+    assert shape[0] == 4096 and dtype == "int32"

@@ -38,6 +38,8 @@ CASES = {
     "wide blocks": Case((20, 130), (4, 64)),
     "one block larger than the weight": Case((9, 11), (16, 16)),
 }
+# Each compiles programs of its own; the quick tests try these.
+QUICK = ("even", "Criteo's 5, ragged", "tall blocks, ragged")
 KINDS = ("random", "dead", "alive", "one block", "one row", "one column", "empty row and column")
 FILLS = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**31 - 1))
 

@@ -158,9 +158,9 @@ def test_the_model_gains_with_sparsity_and_with_the_block(platform):
         "forward", 8192, (4096, 4096), (side, side), "bfloat16", None, {}
     ).at(d)
     ratios = [model.predicted(platform, call(64, d)) for d in (1.0, 0.5, 0.3, 0.1, 0.05)]
-    assert ratios == sorted(ratios) and ratios[0] <= 2.5 < ratios[-1]
+    assert ratios == sorted(ratios) and 2.5 * ratios[0] < ratios[-1]
     sides = [model.predicted(platform, call(side, 0.1)) for side in (16, 32, 64, 128)]
-    assert sides == sorted(sides)
+    assert sides == pytest.approx(sorted(sides), rel=0.01)  # whole blocks live
 
 
 def test_the_explanation_names_path_reason_and_ratio(folder):

@@ -67,8 +67,19 @@ def with_gradients(run, name):
     return jax.jit(both)
 
 
-@pytest.mark.parametrize("name", WINDOWS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("bfloat16", 3e-2)])
+# In bfloat16 one window in the quick suite: each compiles for seconds.
+@pytest.mark.parametrize(
+    ("name", "dtype", "tolerance"),
+    [
+        *((name, "float32", 2e-5) for name in WINDOWS),
+        ("3x3 with stride", "bfloat16", 3e-2),
+        *(
+            pytest.param(name, "bfloat16", 3e-2, marks=pytest.mark.slow)
+            for name in WINDOWS
+            if name != "3x3 with stride"
+        ),
+    ],
+)
 def test_it_is_the_convolution_and_so_are_its_gradients(name, dtype, tolerance):
     image, kernel, strides, padding, outputs, block = WINDOWS[name]
     geometry = geometry_of(image, kernel, strides, padding)

@@ -52,6 +52,16 @@ def test_a_program_for_several_platforms_holds_a_kernel_for_each():
     assert "custom_call @block_sparse_product" in text and "custom_call @tpu_custom_call" in text
 
 
+@pytest.mark.parametrize("path", lowering.PATHS)
+def test_an_export_may_leave_the_number_of_rows_open(path):
+    (rows,) = jax.export.symbolic_shape("rows")
+    checks = [jax.export.DisabledSafetyCheck.custom_call("block_sparse_product")]
+    run = jax.jit(functools.partial(block_sparse_matmul, path=path))
+    x, *others = jax.ShapeDtypeStruct((rows, 48), jnp.float32), *ARGS[1:]
+    y = jax.export.export(run, disabled_checks=checks)(x, *others).call(*ARGS)
+    np.testing.assert_allclose(y, reference.block_sparse_matmul(*ARGS), atol=1e-4)
+
+
 @pytest.mark.parametrize("verb", ["forward", "dx", "dw"])
 def test_the_shapes_are_those_that_the_backends_give(verb):
     first = normal(2, 5, 64) if verb == "dx" else ARGS[0]

@@ -13,7 +13,7 @@ done; `prepared.json` is written last.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,23 +107,25 @@ def _parsed(order: Order, workers: Workers, told: Told) -> list[Piece]:
         faults.refuse_many(order.source, pieces, order.limit)
         told("parse", sum(p.ends - _begin(pieces, i) for i, p in pieces.items()), total)
 
-    def calls():
-        for index, block in enumerate(blocks(order.source, order.block)):
-            known = stages.piece_of(order.folder, index)
-            if known is None:
-                yield index, Call(stages.parse_block, (order.folder, index, *block))
-                continue
-            if known.digest != block.digest:
-                raise ValueError(
-                    f"{order.source} is not the text that {order.folder} was begun with: it differs at "
-                    f"or before line {known.first + known.lines - 1}; take another folder"
-                )
-            ended(index, known)
-
-    workers.run(calls(), ended)
+    workers.run(_unparsed(order, ended), ended)
     found = [pieces[i] for i in range(len(pieces))]
     faults.refuse_torn(order.source, found)
     return found
+
+
+def _unparsed(order: Order, known: Callable[[int, Piece], None]) -> Iterator[tuple[int, Call]]:
+    """Calls that parse the blocks left; `known` takes the pieces that are there already."""
+    for index, block in enumerate(blocks(order.source, order.block)):
+        piece = stages.piece_of(order.folder, index)
+        if piece is None:
+            yield index, Call(stages.parse_block, (order.folder, index, *block))
+        elif piece.digest == block.digest:
+            known(index, piece)
+        else:
+            raise ValueError(
+                f"{order.source} is not the text that {order.folder} was begun with: it differs at "
+                f"or before line {piece.first + piece.lines - 1}; take another folder"
+            )
 
 
 def _begin(pieces: dict[int, Piece], index: int) -> int:

@@ -91,6 +91,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_leaves_no_run_behind(tmp_path, pytestconfig):
     (job,) = jobs(DIGITS, [{"steps": 100_000, "save_every": 50}])
     here, script = Workdir(tmp_path / job.name), tmp_path / "killed.py"

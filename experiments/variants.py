@@ -1,0 +1,142 @@
+"""The block-sparse kernels that are compiled ahead of time, and what their compilers say of each.
+
+Forward, dX and dW of y = x W, 8192 x 4096 x 2048 at a density of 10%.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+# First: it says to jax, before that is imported, where to compile.
+from experiments.absent import TPUS, NoCompiler, compiled, heard
+
+# isort: split
+import jax
+import jax.numpy as jnp
+
+from experiments.compilers import read, vmem_asked
+from sparsity.kernels import gpu, gpu_budget, tpu, tpu_budget
+from sparsity.kernels.gpu_gradient import HALF
+from sparsity.kernels.gpu_ring import GROUPS
+from sparsity.kernels.layout import Layout, from_mask, grid_of
+
+SHAPE = (8192, 4096, 2048)
+DENSITY = 0.1
+VERBS = ("forward", "dX", "dW")
+BLOCKS = [*((side, side) for side in (16, 32, 64, 128)), (16, 128), (128, 16), (32, 64)]
+DTYPES = {**dict.fromkeys(TPUS, tpu.DTYPES), "h200": gpu.DTYPES}
+# Bytes, more than a kernel's scratch and less than its windows: the compiler then says what it asks for.
+TOO_LITTLE = 4 * 2**20
+
+
+class Variant(NamedTuple):
+    """A kernel: for which target, which product, which block and dtype."""
+
+    target: str
+    verb: str
+    block: tuple[int, int]
+    dtype: str
+
+    def __str__(self) -> str:
+        rows, cols = self.block
+        return f"{self.target}, {self.verb}, blocks of {rows}x{cols}, {self.dtype}"
+
+    @property
+    def walked(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The weight's shape and block as the kernel walks them: for dX it is the transposed weight."""
+        (_, k, n), (rows, cols) = SHAPE, self.block
+        return ((n, k), (cols, rows)) if self.verb == "dX" else ((k, n), (rows, cols))
+
+    @property
+    def capacity(self) -> int:
+        rows, cols = grid_of(SHAPE[1:], self.block)
+        return round(DENSITY * rows * cols)
+
+
+def sweep(targets: list[str], blocks: list[tuple[int, int]]) -> Iterator[Variant]:
+    """All variants of these targets and blocks."""
+    for target, block in itertools.product(targets, blocks):
+        for dtype, verb in itertools.product(DTYPES[target], VERBS):
+            yield Variant(target, verb, block, dtype)
+
+
+def measured(variant: Variant) -> dict[str, Any]:
+    """The variant's row: its facts, its problem in words or "", and the seconds that it took.
+
+    Raises NoCompiler where there is none.
+    """
+    began = time.monotonic()
+    look = _on_tpu if variant.target in TPUS else _on_gpu
+    try:
+        facts = look(variant)
+    except NoCompiler:
+        raise
+    except Exception as error:  # noqa: BLE001 - compilers raise what they like, the others go on
+        facts = {"problem": " ".join(str(error).split())[:500]}
+    seconds = round(time.monotonic() - began, 1)
+    return {**variant._asdict(), "problem": "", **facts, "seconds": seconds}
+
+
+def _on_tpu(variant: Variant) -> dict[str, Any]:
+    found = compiled(variant.target, *_program(variant, tpu))
+    fit = (*variant.walked, jnp.dtype(variant.dtype).itemsize)
+    tiles = tpu_budget.WIDE_TILES if variant.verb == "dW" else tpu_budget.TILES
+    return {
+        "vmem": _vmem(variant),
+        "vmem_planned": tpu_budget.vmem(*fit, tpu_budget.fitting(*fit, tiles, SHAPE[0])),
+        "smem_planned": tpu_budget.smem(*variant.walked, variant.capacity),
+        "temporary": found.memory_analysis().temp_size_in_bytes,
+    }
+
+
+def _vmem(variant: Variant) -> int | None:
+    """Bytes of VMEM that the compiler asks for when it is given too few; None if those were enough."""
+    try:
+        compiled(variant.target, *_program(variant, tpu, limit=TOO_LITTLE))
+    except jax.errors.JaxRuntimeError as error:
+        return vmem_asked(str(error))
+    return None
+
+
+def _on_gpu(variant: Variant) -> dict[str, Any]:
+    with heard() as text:
+        found = compiled(variant.target, *_program(variant, gpu))
+        said = read(text())
+    most, (_, block) = gpu.HOPPER.stages, variant.walked
+    room = (
+        gpu_budget.of_gradient(GROUPS * HALF, block, most)
+        if variant.verb == "dW"
+        else gpu_budget.of_product(gpu.TILE, block, most)
+    )
+    return {
+        **said._asdict(),
+        "stages": room.stages,
+        "shared_planned": room.bytes,
+        "temporary": found.memory_analysis().temp_size_in_bytes,
+        "problem": said.problem,
+    }
+
+
+def _program(
+    variant: Variant, module: Any, **static: Any
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The product and its arguments' shapes."""
+    (m, k, n), dtype, block = SHAPE, jnp.dtype(variant.dtype), variant.block
+    layout = _layout(variant)
+    if reason := module.refusal(layout, dtype):
+        raise ValueError(f"the backend refuses it: {reason}")
+    array = lambda *shape: jax.ShapeDtypeStruct(shape, dtype)
+    x, dy, packed = array(m, k), array(m, n), array(variant.capacity, *block)
+    if variant.verb == "dW":
+        return lambda *a: module.dw(*a, **static), (x, dy, layout)
+    if variant.verb == "dX":
+        return lambda *a: module.dx(*a, **static), (dy, packed, layout)
+    run = lambda x, packed, layout, bias: module.forward(x, packed, layout, bias, "gelu", **static)
+    return run, (x, packed, layout, array(n))
+
+
+def _layout(variant: Variant) -> Layout:
+    shape, grid = SHAPE[1:], grid_of(SHAPE[1:], variant.block)
+    build = lambda: from_mask(jnp.zeros(grid), shape, variant.block, variant.capacity)
+    return jax.eval_shape(build)
