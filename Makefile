@@ -10,13 +10,15 @@ SUPPORTED := 3.11.% 3.12.% 3.13.%
 # The stamp is written last, so an interrupted set-up is never taken as done.
 READY := $(or $(if $(GIVEN),,$(firstword $(wildcard $(VENV)/ready-*))),$(VENV)/ready-$(VERSION))
 RUN := $(VENV)/bin/python -m
+# The compilers of `make aot` are in an environment of their own.
+AOT := $(VENV)-aot
 
 # 3.12 gets the same packages as 3.13, so the other end of 3.11 is either, and theirs is 3.11.
 OTHER_END = $(if $(filter $(VENV)/ready-3.11.%,$(READY)),3.13 3.12,3.11)
 PYENV_ROOT ?= $(HOME)/.pyenv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench bench-kernels clean
+.PHONY: help setup demo test test-all check format bench aot bench-kernels clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1\t/p' Makefile | expand -t 16
@@ -30,8 +32,9 @@ demo: $(READY) ## train every method on scikit-learn's digits and write a report
 test: $(READY) ## run the tests that take less than a minute each [TEST_FLAGS=...]
 	@$(RUN) pytest -n 2 --dist worksteal -m "not slow" $(TEST_FLAGS)
 
-test-all: $(READY) ## run all tests, then the quick ones at the other end of the Python range
+test-all: $(READY) ## run all tests, compile all kernels, then the quick tests at the other end of the Python range
 	@$(RUN) pytest -n 2 --dist worksteal $(TEST_FLAGS)
+	@$(MAKE) --no-print-directory aot AOT_FLAGS=
 	@other=$$(for version in $(OTHER_END); do \
 	    for python in python$$version $(PYENV_ROOT)/versions/$$version.*/bin/python; do \
 	        $$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; \
@@ -52,15 +55,19 @@ format: $(READY) ## rewrite the code as `make check` wants it, where a program c
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
-bench: $(READY) ## measure [BENCH_FLAGS=... BENCH_LAUNCH_FLAGS=...]
+bench: $(READY) ## measure [BENCH_FLAGS=... BENCH_LAUNCH_FLAGS=... BENCH_EXECUTION_FLAGS=...]
 	@$(RUN) experiments.bench $(BENCH_FLAGS)
 	@$(RUN) experiments.bench_launch $(BENCH_LAUNCH_FLAGS)
+	@$(RUN) experiments.bench_execution $(BENCH_EXECUTION_FLAGS)
+
+aot: $(AOT)/ready ## compile the kernels for TPUs and an H200 that are not here [AOT_FLAGS=...]
+	@$(AOT)/bin/python -m experiments.aot $(AOT_FLAGS)
 
 bench-kernels: $(READY) ## measure the block-sparse kernels [KERNEL_FLAGS=...]
 	@$(RUN) experiments.bench_kernels $(KERNEL_FLAGS)
 
 clean: ## remove the environments and caches; runs/ stays
-	rm -rf .venv .venv-other .cache .hypothesis .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .venv .venv-other .venv-aot .venv-other-aot .cache .hypothesis .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(error) is one line and ends make with 2; it is expanded before the recipe runs anything.
@@ -75,3 +82,15 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(RUN) pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(VENV)/ready-$(VERSION)
+
+$(AOT)/ready: constraints-aot.txt | $(READY)
+	@free=$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1048576)}'); \
+	if [ "$$free" -lt 3 ]; then \
+	    echo "the compilers of make aot take 2 GB, and there are $$free GB free here" >&2; exit 1; \
+	fi
+	@echo "setting up $(AOT) with the compilers for TPUs and an H200 (once, 1.9 GB, about a minute)"
+	@$(VENV)/bin/python -m venv --clear $(AOT)
+	@$(AOT)/bin/python -m pip install -qq --no-input --disable-pip-version-check -r constraints-aot.txt || { \
+	    echo "the packages of constraints-aot.txt could not be installed; make aot needs them" >&2; exit 1; \
+	}
+	@touch $(AOT)/ready

@@ -23,10 +23,10 @@ PYTHONS = ("3.11", "3.12", "3.13")
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
 
 
-def pins(python: str) -> dict[str, str]:
-    """Package name -> the exact version that constraints.txt gives for one Python."""
+def pins(python: str, file: str = "constraints.txt") -> dict[str, str]:
+    """Package name -> the exact version that a file of constraints gives for one Python."""
     found: dict[str, str] = {}
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
+    for line in (ROOT / file).read_text().splitlines():
         if not line or line.startswith("#"):
             continue
         pin = Requirement(line)
@@ -81,7 +81,18 @@ def test_the_pins_lie_in_the_ranges_of_the_project(python):
     assert outside == []
 
 
-@pytest.mark.parametrize("file", ["constraints.txt", "pyproject.toml", "Makefile", ".ci/run"])
+@pytest.mark.parametrize("python", PYTHONS)
+def test_kernels_are_compiled_with_the_jax_that_tests_run_with(python):
+    compilers = pins(python, "constraints-aot.txt")
+    assert all(re.fullmatch(r"[0-9.]+(post[0-9]+)?", version) for version in compilers.values())
+    for name in ("jax", "jaxlib", "ml-dtypes"):
+        assert compilers[name] == pins(python)[name]
+
+
+FILES = ["constraints.txt", "constraints-aot.txt", "pyproject.toml", "Makefile", ".ci/run"]
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_no_file_names_a_registry(file):
     text = (ROOT / file).read_text()
     assert not re.search(r"://|--hash|--(extra-)?index-url|--find-links|trusted-host", text)

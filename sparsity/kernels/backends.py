@@ -27,12 +27,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from sparsity.kernels import cpu, dense, tpu
+from sparsity.kernels import cpu, dense, gpu, tpu
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout
 
 # What serves a platform, by the names that programs are lowered for.
-BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "tpu": tpu}
+BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "tpu": tpu, "cuda": gpu}
 
 
 def backend_of(

@@ -9,7 +9,7 @@ block); elsewhere, and where a platform has no such kernel, the convolution runs
 import jax
 
 from sparsity.kernels.activations import check_activation
-from sparsity.kernels.geometry import geometry_of
+from sparsity.kernels.geometry import Pads, geometry_of
 from sparsity.kernels.layout import Layout
 from sparsity.kernels.ops import block_sparse_matmul, weights_of
 from sparsity.kernels.product import product
@@ -22,7 +22,7 @@ def block_sparse_convolution(
     *,
     kernel: tuple[int, int],
     strides: tuple[int, int] = (1, 1),
-    padding: str = "SAME",
+    padding: str | Pads = "SAME",
     bias: jax.Array | None = None,
     activation: str | None = None,
     scale: jax.Array | None = None,
@@ -33,7 +33,7 @@ def block_sparse_convolution(
     x:      (..., height, width, channels).
     packed: (capacity, rows, cols), the live blocks of W in the layout's order; the layout's shape is
             (kernel[0] * kernel[1] * channels, outputs).
-    kernel, strides: along height and width. padding: "SAME" or "VALID".
+    kernel, strides: along height and width. padding: "SAME", "VALID" or zeros before and after.
     bias, activation, scale, path as for `block_sparse_matmul`, which a window of 1 x 1 is.
     The result is (..., height, width, outputs). Raises ValueError for what does not fit.
     """
@@ -43,7 +43,7 @@ def block_sparse_convolution(
             f"a window of {kernel} over {x.shape[-1]} channels has {geometry.rows} weights per output, "
             f"the layout {layout.shape[0]}"
         )
-    if kernel == (1, 1):
+    if kernel == (1, 1) and not any(map(any, geometry.padding)):
         seen = x[..., :: strides[0], :: strides[1], :]
         return block_sparse_matmul(
             seen, packed, layout, bias=bias, activation=activation, scale=scale, path=path

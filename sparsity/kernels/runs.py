@@ -1,7 +1,7 @@
 """Live blocks side by side in runs, so that small blocks fill a tile of a matrix unit.
 
-A run holds up to `size` live blocks of one column of the grid, transposed and laid beside each other: an array
-(cols, size * rows) whose product with the run's rows of x is the run's part of the column's outputs.
+A run holds up to `size` live blocks of one column of the grid, one below the other: a matrix (size * rows, cols)
+that the run's columns of x, beside each other, are multiplied with.
 """
 
 import functools
@@ -51,17 +51,17 @@ def runs_of(layout: Layout, size: int) -> Runs:
 
 
 def to_runs(packed: jax.Array, runs: Runs) -> jax.Array:
-    """(S, cols, size * rows): the runs of packed blocks (capacity, rows, cols), 0 where a run has none."""
+    """(S, size * rows, cols): the runs of packed blocks (capacity, rows, cols), 0 where a run has none."""
     (capacity, rows, cols), (slots, size) = packed.shape, runs.place.shape
     blocks = packed[jnp.minimum(runs.place, capacity - 1)]
     blocks = jnp.where((runs.place < capacity)[:, :, None, None], blocks, 0)
-    return blocks.transpose(0, 3, 1, 2).reshape(slots, cols, size * rows)
+    return blocks.reshape(slots, size * rows, cols)
 
 
 def from_runs(held: jax.Array, runs: Runs, layout: Layout) -> jax.Array:
-    """(capacity, rows, cols): the packed blocks that runs (S, cols, size * rows) hold, 0 in padding."""
+    """(capacity, rows, cols): the packed blocks that runs (S, size * rows, cols) hold, 0 in padding."""
     (rows, cols), (slots, size) = layout.block, runs.place.shape
-    blocks = held.reshape(slots, cols, size, rows).transpose(0, 2, 3, 1).reshape(-1, rows, cols)
+    blocks = held.reshape(-1, rows, cols)
     where = jnp.zeros(layout.capacity, jnp.int32)
     where = where.at[runs.place.ravel()].set(jnp.arange(slots * size, dtype=jnp.int32), mode="drop")
     return jnp.where(layout.live[:, None, None], blocks[where], 0)

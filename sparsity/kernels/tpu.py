@@ -1,29 +1,17 @@
-"""The TPU's backend: Pallas kernels over runs of blocks, with activations feature-major.
+"""The TPU's backend: Pallas kernels (`tpu_kernels`) over runs of blocks, with activations feature-major.
 
 Tiles of a TPU are 128 lanes wide, so x is transposed to (K, M): then a block's rows are sublanes, of which
-any multiple of 16 will do, and batch entries are lanes. A step of the grid multiplies one run of blocks
-(`runs`), 128 weights deep whatever the block, with the rows of x that it asks for.
-
-A panel of x (K, tile) stays in VMEM while all runs pass, so that x is read from HBM once; runs and the next
-panel are fetched while a step computes, by Pallas's pipeline. The indices are prefetched into SMEM.
-Products of float32 take the precision that jax.default_matmul_precision says, as dense ones do.
+any multiple of 16 will do, and batch entries are lanes.
 """
-
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 
 from sparsity.kernels import tpu_budget
-from sparsity.kernels.activations import ACTIVATIONS
 from sparsity.kernels.layout import Layout, transposed, transposed_blocks
-from sparsity.kernels.manual import vary_alike, varying
-from sparsity.kernels.runs import Runs, from_runs, runs_of, to_runs
+from sparsity.kernels.runs import from_runs, runs_of, to_runs
 from sparsity.kernels.tpu_budget import TILES, VMEM_LIMIT, WIDE_TILES, deep, fitting, reach
+from sparsity.kernels.tpu_kernels import columns, gradient
 
 DTYPES = ("float32", "bfloat16")
 SIDES = (16, 32, 64, 128)
@@ -44,36 +32,49 @@ def refusal(layout: Layout, dtype: jnp.dtype) -> str:
 
 
 def forward(
-    x: jax.Array, packed: jax.Array, layout: Layout, bias: jax.Array | None, activation: str
+    x: jax.Array,
+    packed: jax.Array,
+    layout: Layout,
+    bias: jax.Array | None,
+    activation: str,
+    limit: int = VMEM_LIMIT,
 ) -> jax.Array:
-    """activation(x @ W + bias): x (M, K) -> (M, N)."""
-    return _product(x, packed, layout, bias, activation)
+    """activation(x @ W + bias): x (M, K) -> (M, N). limit: bytes of VMEM, as for the other two."""
+    return _product(x, packed, layout, bias, activation, limit)
 
 
-def dx(dy: jax.Array, packed: jax.Array, layout: Layout) -> jax.Array:
+def dx(dy: jax.Array, packed: jax.Array, layout: Layout, limit: int = VMEM_LIMIT) -> jax.Array:
     """dy @ W.T: dy (M, N) -> (M, K)."""
-    return _product(dy, transposed_blocks(packed, layout), transposed(layout), None, "none")
+    turned = transposed_blocks(packed, layout)
+    return _product(dy, turned, transposed(layout), None, "none", limit)
 
 
-def dw(x: jax.Array, dy: jax.Array, layout: Layout) -> jax.Array:
+def dw(x: jax.Array, dy: jax.Array, layout: Layout, limit: int = VMEM_LIMIT) -> jax.Array:
     """x.T @ dy at live blocks: (capacity, rows, cols), 0 in padding."""
     runs = runs_of(layout, deep(layout.block))
     tile = fitting(layout.shape, layout.block, x.dtype.itemsize, WIDE_TILES, x.shape[0])
     xs = _feature_major(x, reach(layout, 0), tile)
     dys = _feature_major(dy, reach(layout, 1), tile)
-    partial = _gradient(runs, xs, dys, layout.block, tile)
-    return from_runs(jnp.sum(partial, 0), runs, layout).astype(x.dtype)
+    partial = gradient(runs, xs, dys, layout.block, tile, limit)
+    held = jnp.sum(partial, 0).astype(x.dtype).swapaxes(1, 2)
+    return from_runs(held, runs, layout)
 
 
 def _product(
-    x: jax.Array, packed: jax.Array, layout: Layout, bias: jax.Array | None, activation: str
+    x: jax.Array,
+    packed: jax.Array,
+    layout: Layout,
+    bias: jax.Array | None,
+    activation: str,
+    limit: int,
 ) -> jax.Array:
     runs = runs_of(layout, deep(layout.block))
     tile = fitting(layout.shape, layout.block, x.dtype.itemsize, TILES, x.shape[0])
     xs = _feature_major(x, reach(layout, 0), tile)
     bias = jnp.zeros(layout.shape[1], jnp.float32) if bias is None else bias.astype(jnp.float32)
     column = jnp.pad(bias, (0, reach(layout, 1) - bias.size))[:, None]
-    y = _columns(runs, xs, to_runs(packed, runs), column, layout.block, tile, activation)
+    weights = to_runs(packed, runs).swapaxes(1, 2)
+    y = columns(runs, xs, weights, column, layout.block, tile, activation, limit)
     return y[: layout.shape[1], : x.shape[0]].T
 
 
@@ -81,130 +82,3 @@ def _feature_major(x: jax.Array, features: int, tile: int) -> jax.Array:
     """x (M, K) as (features, M rounded up to tiles), with zeros."""
     rows = max(1, -(-x.shape[0] // tile)) * tile
     return jnp.pad(x, ((0, rows - x.shape[0]), (0, features - x.shape[1]))).T
-
-
-def _columns(
-    runs: Runs,
-    x: jax.Array,
-    weights: jax.Array,
-    bias: jax.Array,
-    block: tuple[int, int],
-    tile: int,
-    activation: str,
-) -> jax.Array:
-    """activation(W.T @ x + bias): x (R * rows, M), weights the runs, bias (C * cols, 1)."""
-    rows, cols = block
-    slots, depth = weights.shape[0], weights.shape[2]
-
-    def body(col, length, source, at, x_ref, w_ref, bias_ref, y_ref, total, gathered):
-        slot = pl.program_id(1)
-        before, after = jnp.maximum(slot - 1, 0), jnp.minimum(slot + 1, slots - 1)
-
-        @pl.when((slot == 0) | (col[before] != col[slot]))
-        def _():
-            total[...] = jnp.zeros_like(total)
-
-        @pl.when(length[slot] > 0)
-        def _():
-            seen = _gather(x_ref, gathered, at, slot, rows, depth)
-            total[...] += jnp.dot(w_ref[0], seen, preferred_element_type=jnp.float32)
-
-        @pl.when((slot == slots - 1) | (col[after] != col[slot]))
-        def _():
-            y_ref[...] = ACTIVATIONS[activation](total[...] + bias_ref[...]).astype(y_ref.dtype)
-
-    return _call(
-        body,
-        runs,
-        (x, weights, bias),
-        grid=(x.shape[1] // tile, slots),
-        in_specs=[
-            pl.BlockSpec((x.shape[0], tile), lambda m, s, *_: (0, m)),
-            pl.BlockSpec((1, cols, depth), lambda m, s, col, length, source, at: (source[s], 0, 0)),
-            pl.BlockSpec((cols, 1), lambda m, s, col, *_: (col[s], 0)),
-        ],
-        out_specs=pl.BlockSpec((cols, tile), lambda m, s, col, *_: (col[s], m)),
-        scratch_shapes=[pltpu.VMEM((cols, tile), jnp.float32), pltpu.VMEM((depth, tile), x.dtype)],
-        out=((bias.shape[0], x.shape[1]), x.dtype),
-        name="block_sparse_product",
-    )
-
-
-def _gradient(
-    runs: Runs, x: jax.Array, dy: jax.Array, block: tuple[int, int], tile: int
-) -> jax.Array:
-    """float32 (tiles, S, cols, depth): each tile's part of the runs' gradients, x and dy feature-major.
-
-    What spare runs and those of empty columns hold is not defined.
-    """
-    rows, cols = block
-    (slots, size), tiles = runs.place.shape, x.shape[1] // tile
-
-    def body(col, length, source, at, x_ref, dy_ref, dw_ref, gathered):
-        slot = pl.program_id(1)
-
-        @pl.when(length[slot] > 0)
-        def _():
-            seen = _gather(x_ref, gathered, at, slot, rows, size * rows)
-            over_batch = (((1,), (1,)), ((), ()))
-            dw_ref[0, 0] = lax.dot_general(
-                dy_ref[...], seen, over_batch, preferred_element_type=jnp.float32
-            )
-
-    return _call(
-        body,
-        runs,
-        (x, dy),
-        grid=(tiles, slots),
-        in_specs=[
-            pl.BlockSpec((x.shape[0], tile), lambda m, s, *_: (0, m)),
-            pl.BlockSpec((cols, tile), lambda m, s, col, *_: (col[s], m)),
-        ],
-        out_specs=pl.BlockSpec(
-            (1, 1, cols, size * rows), lambda m, s, col, length, source, at: (m, source[s], 0, 0)
-        ),
-        scratch_shapes=[pltpu.VMEM((size * rows, tile), x.dtype)],
-        out=((tiles, slots, cols, size * rows), jnp.float32),
-        name="block_sparse_gradient",
-    )
-
-
-def _gather(
-    x_ref: Any, gathered: Any, at: Any, slot: jax.Array, rows: int, depth: int
-) -> jax.Array:
-    """The run's rows of the panel, one block below the other: (depth, tile)."""
-    start = lambda i: pl.multiple_of(at[slot * (depth // rows) + i] * rows, rows)
-    if depth == rows:
-        return x_ref[pl.ds(start(0), rows), :]
-    for i in range(depth // rows):
-        gathered[i * rows : (i + 1) * rows, :] = x_ref[pl.ds(start(i), rows), :]
-    return gathered[...]
-
-
-def _call(
-    body: Callable[..., None],
-    runs: Runs,
-    args: tuple[jax.Array, ...],
-    *,
-    grid: tuple[int, int],
-    out: tuple[tuple[int, ...], Any],
-    name: str,
-    **specs: Any,
-) -> jax.Array:
-    """The kernel over (tiles, runs), with the runs' tables prefetched; the runs in order, tiles in any."""
-    tables = (runs.col, runs.length, runs.source, runs.rows.ravel())
-    tables, args = vary_alike((tables, args))
-    # Inside shard_map the result has to say over which axes of the mesh it varies.
-    aval: Any = jax.typeof(args[0])
-    varies = {"manual_axis_type": aval.manual_axis_type} if varying(args[0]) else {}
-    shape = jax.ShapeDtypeStruct(*out, **varies)
-    call = pl.pallas_call(
-        body,
-        grid_spec=pltpu.PrefetchScalarGridSpec(num_scalar_prefetch=len(tables), grid=grid, **specs),
-        out_shape=shape,
-        compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=VMEM_LIMIT
-        ),
-        name=name,
-    )
-    return call(*tables, *args)

@@ -1,0 +1,111 @@
+"""The GPU's backend: Mosaic kernels for Hopper's wgmma over runs of blocks, batch-major, persistent.
+
+`gpu_product` and `gpu_gradient` hold the kernels, `gpu_ring` how a GPU's threads work through them;
+`gpu_convolution` runs convolutions on the same kernels.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sparsity.kernels import gpu_convolution as convolution
+from sparsity.kernels import lines
+from sparsity.kernels.geometry import Geometry
+from sparsity.kernels.gpu_budget import DEPTH
+from sparsity.kernels.gpu_gradient import gradient
+from sparsity.kernels.gpu_product import End, padded_rows, product
+from sparsity.kernels.gpu_ring import Launch
+from sparsity.kernels.layout import Layout, transposed, transposed_blocks
+from sparsity.kernels.sources import of_matrix
+
+DTYPES = ("bfloat16", "float16")
+SIDES = (16, 32, 64, 128)
+HOPPER = Launch()
+
+
+def refusal(layout: Layout, dtype: jnp.dtype) -> str:
+    """Why this backend cannot run, in words; "" where it can."""
+    if jnp.dtype(dtype).name not in DTYPES:
+        return f"the GPU's kernels are for {' and '.join(DTYPES)}, not {jnp.dtype(dtype).name}"
+    if not all(side in SIDES for side in layout.block):
+        return f"the GPU's kernels are for blocks with sides of {SIDES}, not {layout.block}"
+    return _other_card()
+
+
+def forward(
+    x: jax.Array,
+    packed: jax.Array,
+    layout: Layout,
+    bias: jax.Array | None,
+    activation: str,
+    launch: Launch = HOPPER,
+) -> jax.Array:
+    """activation(x @ W + bias): x (M, K) -> (M, N)."""
+    seen = _reaching(x, padded_rows(x.shape[0]), layout, 0)
+    end = End(bias, activation)
+    return product(seen, packed, layout, of_matrix(layout), x.shape[0], end, launch)
+
+
+def dx(dy: jax.Array, packed: jax.Array, layout: Layout, launch: Launch = HOPPER) -> jax.Array:
+    """dy @ W.T: dy (M, N) -> (M, K)."""
+    turned = transposed_blocks(packed, layout)
+    return forward(dy, turned, transposed(layout), None, "none", launch)
+
+
+def dw(x: jax.Array, dy: jax.Array, layout: Layout, launch: Launch = HOPPER) -> jax.Array:
+    """x.T @ dy at live blocks: (capacity, rows, cols), 0 in padding."""
+    rows = max(1, -(-x.shape[0] // DEPTH)) * DEPTH
+    seen, given = _reaching(x, rows, layout, 0), _reaching(dy, rows, layout, 1)
+    return gradient(seen, given, layout, of_matrix(layout), launch)
+
+
+def convolution_refusal(layout: Layout, dtype: jnp.dtype, geometry: Geometry) -> str:
+    """Why this backend cannot convolve, in words; "" where it can."""
+    return refusal(layout, dtype) or lines.refusal(layout, geometry)
+
+
+def convolve(
+    x: jax.Array,
+    packed: jax.Array,
+    layout: Layout,
+    bias: jax.Array | None,
+    activation: str,
+    geometry: Geometry,
+    launch: Launch = HOPPER,
+) -> jax.Array:
+    """activation(convolution of x with W + bias), images (count, height, width, channels)."""
+    return convolution.forward(x, packed, layout, End(bias, activation), geometry, launch)
+
+
+def convolve_dx(
+    dy: jax.Array, packed: jax.Array, layout: Layout, geometry: Geometry, launch: Launch = HOPPER
+) -> jax.Array:
+    """The gradient of a convolution's images."""
+    return convolution.dx(dy, packed, layout, geometry, launch)
+
+
+def convolve_dw(
+    x: jax.Array, dy: jax.Array, layout: Layout, geometry: Geometry, launch: Launch = HOPPER
+) -> jax.Array:
+    """The gradient of a convolution's live blocks: (capacity, rows, cols), 0 in padding."""
+    return convolution.dw(x, dy, layout, geometry, launch)
+
+
+def _reaching(x: jax.Array, rows: int, layout: Layout, axis: int) -> jax.Array:
+    """x (M, K) with zeros up to so many rows and whole blocks."""
+    features = layout.grid[axis] * layout.block[axis]
+    return jnp.pad(x, ((0, rows - x.shape[0]), (0, features - x.shape[1])))
+
+
+def _other_card() -> str:
+    """Why the GPU of this process, if it has one, has no kernel."""
+    if jax.default_backend() != "gpu":
+        return ""
+    device: Any = jax.local_devices()[0]
+    found = getattr(device, "compute_capability", "")
+    if found == "9.0":
+        return ""
+    return (
+        f"the GPU's kernels are for compute capability 9.0 (Hopper); this one has {found or 'none'}"
+    )

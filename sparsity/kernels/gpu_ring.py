@@ -1,0 +1,162 @@
+"""Hopper's threads at work: one group copies tiles ahead, two multiply them, over a ring of stages.
+
+A program is a block of three warpgroups of 128 threads, one program per multiprocessor; each takes the items of
+its list in turn. The last group copies what the next steps need into shared memory, as many stages ahead as
+there are, over the end of an item too; the others wait for a stage, feed the tensor cores and give it back. An
+item's results leave by way of shared memory while the next item is under way.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from sparsity.kernels.manual import vary_alike, vary_like, varying
+
+# Groups that multiply. With the one that copies they share 65,536 registers: 2 * 128 * 232 + 128 * 40.
+GROUPS = 2
+FEW_REGISTERS, MANY_REGISTERS = 40, 232
+
+
+class Launch(NamedTuple):
+    """How the kernels run.
+
+    programs:  blocks of threads, one per multiprocessor (an H100 and an H200 have 132).
+    stages:    of the ring, at most; shared memory may allow fewer.
+    interpret: pallas's parameters to interpret with, in tests.
+    """
+
+    programs: int = 132
+    stages: int = 6
+    interpret: Any = None
+
+
+class Ring(NamedTuple):
+    """The stages' barriers: `full` when all copies of a step have arrived, `free` when all groups are done."""
+
+    stages: int
+    full: Any
+    free: Any
+
+    def claim(self, step: jax.Array) -> tuple[jax.Array, Any]:
+        """The step's stage, once no one reads it, and the barrier that its copies report to."""
+        stage = lax.rem(step, self.stages)
+        plgpu.barrier_wait(self.free.at[stage])
+        return stage, self.full.at[stage]
+
+    def filled(self, step: jax.Array) -> jax.Array:
+        """The step's stage, once its copies have arrived."""
+        stage = lax.rem(step, self.stages)
+        plgpu.barrier_wait(self.full.at[stage])
+        return stage
+
+    def release(self, step: jax.Array) -> None:
+        """This group reads the step's stage no more."""
+        plgpu.barrier_arrive(self.free.at[lax.rem(step, self.stages)])
+
+    def every(self, act: Callable[[Any], None]) -> None:
+        """`act` on each stage's barrier `free`."""
+        for stage in range(self.stages):
+            act(self.free.at[stage])
+
+
+def work(
+    items: Any, launch: Launch, ring: Ring, copy: Callable[..., Any], multiply: Callable[..., Any]
+) -> None:
+    """The body of a kernel: every group takes this program's share of `items` in its role.
+
+    copy(item, step) -> step and multiply(item, group, step) -> step: the number of steps so far, in and out.
+    """
+    group = lax.axis_index("group")
+
+    @pl.when(group == GROUPS)
+    def _():
+        plgpu.set_max_registers(FEW_REGISTERS, action="decrease")
+        _in_turn(items, launch.programs, copy)
+        # No arrival is left over when the barriers go.
+        ring.every(plgpu.barrier_wait)
+
+    @pl.when(group < GROUPS)
+    def _():
+        plgpu.set_max_registers(MANY_REGISTERS, action="increase")
+        ring.every(plgpu.barrier_arrive)
+        _in_turn(items, launch.programs, lambda item, step: multiply(item, group, step))
+        plgpu.wait_smem_to_gmem(0)
+
+
+def total(
+    shape: tuple[int, int], steps: Any, step: Any, ring: Ring, add: Callable[[Any, Any], None]
+) -> jax.Array:
+    """float32, the sum over `steps` steps from `step` on of what add(accumulator, stage) multiplies."""
+
+    def summed(acc):
+        def one(i, _):
+            add(acc, ring.filled(step + i))
+            # All but the last product are done, and with them the step before.
+            plgpu.wgmma_wait(1)
+            pl.when(i > 0)(lambda: ring.release(step + i - 1))
+
+        lax.fori_loop(0, steps, one, None)
+        return acc[...]
+
+    found = pl.run_scoped(summed, plgpu.ACC(shape, jnp.float32))
+    pl.when(steps > 0)(lambda: ring.release(step + steps - 1))
+    return found
+
+
+def store(value: jax.Array, held: Any, to: Any, corner: tuple[Any, Any]) -> None:
+    """The value to its place in `to`, by way of the shared memory `held`; the copy goes on by itself."""
+    plgpu.wait_smem_to_gmem(0, wait_read_only=True)
+    held[...] = value
+    plgpu.commit_smem()
+    place = tuple(pl.ds(at, n) for at, n in zip(corner, value.shape, strict=True))
+    plgpu.copy_smem_to_gmem(held, to.at[place])
+
+
+def swizzled(wide: int, dtype: Any) -> tuple[Any, ...]:
+    """How wgmma wants tiles to lie in shared memory: rows of up to 128 bytes."""
+    size = jnp.dtype(dtype).itemsize
+    wide = min(wide, 128 // size)
+    return plgpu.TilingTransform((8, wide)), plgpu.SwizzleTransform(wide * size)
+
+
+def barriers(copies: int, stages: int) -> dict[str, Any]:
+    """The ring's, for a step of so many copies."""
+    return {
+        "full": plgpu.Barrier(num_arrivals=copies, num_barriers=stages),
+        "free": plgpu.Barrier(num_arrivals=GROUPS, num_barriers=stages),
+    }
+
+
+def call(
+    body: Callable[..., None],
+    args: tuple[jax.Array, ...],
+    out: jax.ShapeDtypeStruct,
+    scratch: dict[str, Any],
+    launch: Launch,
+) -> jax.Array:
+    """The kernel, every program of it; inside shard_map it varies as its arguments do."""
+    args = vary_alike(args)
+    interpret = {} if launch.interpret is None else {"interpret": launch.interpret}
+    run = plgpu.kernel(
+        body,
+        out_type=out,
+        scratch_types=scratch,
+        grid=(launch.programs,),
+        grid_names=("program",),
+        num_threads=GROUPS + 1,
+        thread_name="group",
+        **interpret,
+    )
+    return vary_like(run(*args), varying(args[0]))
+
+
+def _in_turn(items: Any, programs: int, one: Callable[[Any, Any], Any]) -> None:
+    """`one` of each item that falls to this program, with the steps before it."""
+    mine = lax.axis_index("program")
+    turns = (items - mine + programs - 1) // programs
+    lax.fori_loop(0, turns, lambda turn, step: one(mine + turn * programs, step), jnp.int32(0))
