@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import dense, gpu, gpu_gradient, gpu_ring, ops, product
+from sparsity.kernels import dense, gpu, gpu_gradient, gpu_ring, product
+from sparsity.kernels.ops import block_sparse_matmul
 from tests.kernels.agreement import arguments, check_gradients, check_value, custom_calls
 from tests.kernels.cases import CASES, KINDS, Case, layout_of, mask_of_kind
 from tests.kernels.races import found_race, no_race
@@ -32,6 +33,8 @@ VARIANTS = {
 }
 # Interpreting compiles each of them for many seconds.
 NAMES = ["16, ragged", *(pytest.param(n, marks=pytest.mark.slow) for n in list(VARIANTS)[1:])]
+# The kernel, however small the product.
+sparse = functools.partial(block_sparse_matmul, path="sparse")
 SQUARES = [(side, side) for side in gpu.SIDES]
 forward, dx, dw = (functools.partial(f, launch=ONE) for f in (gpu.forward, gpu.dx, gpu.dw))
 
@@ -108,7 +111,7 @@ def program(case: Case, dtype: str, rows: int = 300) -> str:
     args = arguments(case, mask_of_kind("random", 0, case.grid), dtype, rows)
 
     def loss(x, packed, bias):
-        y = ops.block_sparse_matmul(x, packed, args.layout, bias=bias, activation="relu")
+        y = sparse(x, packed, args.layout, bias=bias, activation="relu")
         return jnp.sum(y.astype(jnp.float32))
 
     step = jax.value_and_grad(loss, (0, 1, 2))
@@ -142,5 +145,5 @@ def test_stacked_weights_lower():
     args = arguments(case, np.ones(case.grid, bool), "bfloat16", 8)
     both = lambda a: jnp.stack([a, a])
     stacked = jax.tree.map(both, (args.x, args.packed, args.layout))
-    step = jax.grad(lambda x, p, l: jnp.sum(jax.vmap(ops.block_sparse_matmul)(x, p, l)), (0, 1))
+    step = jax.grad(lambda x, p, l: jnp.sum(jax.vmap(sparse)(x, p, l)), (0, 1))
     assert "mosaic_gpu" in custom_calls("cuda", step, *stacked)
