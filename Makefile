@@ -55,9 +55,10 @@ format: $(READY) ## rewrite the code as `make check` wants it, where a program c
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
-bench: $(READY) ## measure [BENCH_FLAGS=... BENCH_LAUNCH_FLAGS=...]
+bench: $(READY) ## measure [BENCH_FLAGS=... BENCH_LAUNCH_FLAGS=... BENCH_EXECUTION_FLAGS=...]
 	@$(RUN) experiments.bench $(BENCH_FLAGS)
 	@$(RUN) experiments.bench_launch $(BENCH_LAUNCH_FLAGS)
+	@$(RUN) experiments.bench_execution $(BENCH_EXECUTION_FLAGS)
 
 aot: $(AOT)/ready ## compile the kernels for TPUs and an H200 that are not here [AOT_FLAGS=...]
 	@$(AOT)/bin/python -m experiments.aot $(AOT_FLAGS)

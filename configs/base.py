@@ -76,15 +76,23 @@ def base(
     config.batch = 128
     config.device = ""  # cpu, gpu or tpu; "" takes the best there is
     config.devices = 1  # how many of them share each batch
+    config.execution = "masked"  # or sparse: live blocks alone where masks are fixed; or auto
     config.density = "0.1"  # share of blocks kept, an exact decimal; a sparsity of 90% is 0.1
 
     config.data = ConfigDict()
-    config.data.name = "digits"  # digits, mnist, fashion_mnist, cifar10 or tfds:NAME
+    config.data.name = (
+        "digits"  # of data/datasets.py, a table (adult, criteo), tfds:NAME, folder:NAME
+    )
     config.data.root = ""  # folder of the data sets; "" takes $SPARSITY_DATA
     config.data.validation = (
         0.0  # share cut from the training set, evaluated in place of the test set
     )
     config.data.augment = False  # random crop and flip
+    config.data.stream = False  # read batch by batch on the host, for what the device cannot hold
+    config.data.side = 224  # of the square that a streamed picture is cut to
+    config.data.workers = 16  # threads that read streamed pictures ahead, in each process
+    config.data.processes = 0  # that read them; 0: the run's own, enough for some thousand a second
+    config.data.undecodable = 0  # streamed pictures a split may have that cannot be decoded
 
     config.model = _section(model, _plain(registry.options(model)))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from configs.base import base
 from sparsity.named import unknown
+from sparsity.train.execution import MODES
 
 # Sections whose fields are the settings of the function they name, which checks them.
 NAMED = ("method", "model", "plan", "optimizer")
@@ -22,6 +23,8 @@ def check(config: Any) -> None:
     _section("", config, _known())
     if config["seed"] >= SEEDS:
         raise ValueError(f"seed is below 2**32, not {config['seed']}")
+    if config["execution"] not in MODES:
+        raise unknown("execution", config["execution"], MODES)
     if not config["label_smoothing"] < 1:
         raise ValueError(f"label_smoothing is in [0, 1), not {config['label_smoothing']!r}")
 

@@ -9,20 +9,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import sparsity.methods
 from configs.fields import check
 from experiments import refusals
+from experiments.executed import executed
 from experiments.placement import Placement, placement
 from experiments.planned import plan_of, tuples
+from experiments.sets import Sets, drawing, feeding, load
 from sparsity import models
 from sparsity.contract import Context, Method, State, chain
-from sparsity.data.augment import crop_and_flip
-from sparsity.data.datasets import Dataset, load_splits
-from sparsity.data.order import epoch_order
-from sparsity.data.resident import Resident, batch
 from sparsity.families import penalised, proximal_step
 from sparsity.named import call, function_of
 from sparsity.penalties import Q
@@ -32,19 +28,10 @@ from sparsity.surgery import export
 from sparsity.target import Target
 from sparsity.train.forward import Model, linen
 from sparsity.train.optimizer import optimizer
-from sparsity.train.step import Draw, Programs, cross_entropy, programs
+from sparsity.train.step import Draw, Programs, programs
 from sparsity.units.blocks import Layer, Rule, blocks, exact, partition_of
 from sparsity.units.costs import Uses, multiplies
 from sparsity.units.partition import Partition
-
-
-class Sets(NamedTuple):
-    """The data of a run: as it was read, and resident on the device."""
-
-    train: Dataset
-    test: Dataset
-    resident: Resident
-    resident_test: Resident
 
 
 class Shared(NamedTuple):
@@ -76,17 +63,22 @@ class Experiment(NamedTuple):
     inputs: jax.Array
 
 
-def assemble(config: Mapping[str, Any]) -> Experiment:
-    """The objects of a config (plain nested data); raises ValueError for what cannot run."""
+def assemble(config: Mapping[str, Any], without_data: bool = False) -> Experiment:
+    """The objects of a config (plain nested data); raises ValueError for what cannot run.
+
+    without_data: put up with a set that is not here, where its size is known (a dry run).
+    """
     check(config)
     refusals.refuse_dense(config)
     density = exact(config["density"])
     place = placement(config["device"], config["devices"], config["batch"])
     sets = _sets(_frozen(config["data"]), place)
-    per_epoch = len(sets.train.labels) // config["batch"]
+    if sets.absent and not without_data:
+        raise sets.absent
+    per_epoch = sets.examples // config["batch"]
     if not per_epoch:
         raise ValueError(
-            f"a batch of {config['batch']} is larger than the training set of {len(sets.train.labels)}"
+            f"a batch of {config['batch']} is larger than the training set of {sets.examples}"
         )
     plan = plan_of(config, per_epoch)
     shared = _shared(_frozen({k: v for k, v in config.items() if k not in _OWN}), place)
@@ -98,7 +90,7 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
     )
     target = Target.of(layers)
     refusals.refuse(config, shared.programs.method, shared.shapes, layers, plan)
-    inputs = sets.resident.images[:1] * 1.0
+    inputs = place.put(sets.kind.example(sets.train))
     return Experiment(config, place, sets, shared, layers, target, plan, inputs)
 
 
@@ -108,23 +100,16 @@ _OWN = ("seed", "density", "plan", "log_every", "evaluate_every", "save_every", 
 
 @functools.lru_cache(maxsize=4)
 def _sets(frozen: str, place: Placement) -> Sets:
-    section = json.loads(frozen)
-    share = section["validation"]
-    scored = "validation" if share else "test"
-    found = load_splits(
-        section["name"], ("train", scored), root=section["root"] or None, validation=share
-    )
-    train, test = found["train"], found[scored]
-    return Sets(train, test, place.put(Resident.of(train)), place.put(Resident.of(test)))
+    return load(json.loads(frozen), place)
 
 
 @functools.lru_cache(maxsize=64)
 def _shared(frozen: str, place: Placement) -> Shared:
     config = json.loads(frozen)
     sets = _sets(_frozen(config["data"]), place)
-    model = _model(_frozen(config["model"]), sets.train.classes)
-    image = jnp.zeros((1, *sets.train.images.shape[1:]), jnp.float32)
-    params, mutable = jax.eval_shape(model.init, jax.random.key(0), image)
+    model = _model(_frozen(config["model"]), _frozen(sets.kind.facts(sets.train)))
+    example = sets.kind.example(sets.train)
+    params, mutable = jax.eval_shape(model.init, jax.random.key(0), example)
     layers = blocks(
         params, _rules(config["blocks"]), density=1, at_least=config["blocks"]["at_least"]
     )
@@ -133,26 +118,28 @@ def _shared(frozen: str, place: Placement) -> Shared:
     taken = {"steps": config["steps"], "prox": prox}
     settings = refusals.optimizer_settings(config["optimizer"], taken)
     tx = call("the optimizer", optimizer, settings=settings)
-    draw = functools.partial(_draw, crop_and_flip if config["data"]["augment"] else None, place)
+    run_by = executed(config, model, (params, mutable, example), (method, partition, prox), place)
+    draw = drawing(config["data"], sets, place)
     made = programs(
         model,
         method,
         partition,
         tx,
         draw,
-        cross_entropy(config["label_smoothing"]),
+        sets.kind.objective(config["label_smoothing"]),
+        run_by,
     )
-    uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, image)
+    uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, example)
     fold = jax.jit(functools.partial(export.folded, method))
     return Shared(model, params, partition, draw, made, uses, fold)
 
 
 @functools.lru_cache(maxsize=16)
-def _model(frozen: str, classes: int) -> Model:
+def _model(frozen: str, facts: str) -> Model:
     """One per model, so that methods share its compiled init."""
     section = json.loads(frozen)
     settings = {key: value for key, value in section.items() if key != "name"}
-    return linen(models.build(section["name"], classes=classes, **settings))
+    return linen(models.build(section["name"], facts=json.loads(facts), **settings))
 
 
 def _method(config: Mapping[str, Any], shapes: Any, partition: Partition) -> tuple[Method, Any]:
@@ -188,27 +175,10 @@ def _prox(method: Method, shapes: Any, partition: Partition, q: Q, strength: flo
     return lambda tree, size: {**tree, "params": step(tree["params"], size)}
 
 
-def _draw(
-    augment: Any, place: Placement, source: Any, step: jax.Array, key: jax.Array
-) -> dict[str, jax.Array]:
-    """A step's batch: the rows of the epoch's order that the step's place in it names."""
-    resident, order = source
-    indices = order[step % order.shape[0]]
-    return place.split(batch(resident, indices, key=key, augment=augment))
-
-
-def feed(experiment: Experiment):
-    """step -> (resident set, the epoch's order on the device, (steps per epoch, batch))."""
-    sets, size = experiment.sets, experiment.config["batch"]
-    n, seed = len(sets.train.labels), experiment.config["seed"]
-    per_epoch = n // size
-
-    @functools.lru_cache(maxsize=1)
-    def of_epoch(epoch: int):
-        order = epoch_order(seed, epoch, n)[: per_epoch * size].reshape(per_epoch, size)
-        return sets.resident, experiment.placement.put(order.astype(np.int32))
-
-    return lambda step: of_epoch(step // per_epoch)
+def feed(experiment: Experiment) -> Callable[..., Any]:
+    """(step, batches=1) -> what the programs draw the batches of that many steps from."""
+    config, sets = experiment.config, experiment.sets
+    return feeding(sets, config["seed"], config["batch"], experiment.placement)
 
 
 def _rules(section: Mapping[str, Any]) -> list[Rule]:

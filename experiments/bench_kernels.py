@@ -1,234 +1,169 @@
-"""What block-sparse products gain over dense ones, by block and density, measured on this machine.
+"""What block-sparse products gain over dense ones, by layer, block and density, measured on this machine.
 
-    python -m experiments.bench_kernels [--cores=1] [--shape=256,2048,2048] [--dtype=float32]
-        [--blocks=16,32,64,128] [--densities=50,30,20,10,5,2,1] [--rounds=15] [--peers] [--out=docs/kernels]
+    python -m experiments.bench_kernels [--cores=1] [--layers=NAME,NAME] [--dtypes=float32,bfloat16]
+        [--blocks=16,32] [--densities=50,30,20,10,5,2,1] [--rounds=7] [--minutes=9] [--tune] [--page]
+        [--out=docs/kernels]
 
-Forward, dX, dW and the whole step (value and both gradients) of y = x W, x batch-major, against XLA's dense
-product in the same rounds: each round times every program once, in turn, and the medians are divided. Two
-masks: uniform over blocks, and unbalanced (columns of unlike live counts). A part is a block and a density;
-parts that the file of results has already are not measured again, so that a call that was cut off goes on.
-It needs jax, numpy and, for the peers, scipy: nothing else, so that it runs on a bare machine.
+Forward, dX, dW and the whole step (value and both gradients) of each layer of `kernel_layers`, batch-major,
+against XLA's dense product or convolution in the same rounds. A part is a layer, a dtype and a block; parts
+that the file of results holds already are not measured again, so that a call that was cut off goes on.
+On a CPU with several cores, and without --cores, one core is measured first and then all.
+
+--minutes starts no part after so many. --tune writes the table that products are dispatched by
+(`sparsity.kernels.tuned`), from everything that this device's file holds. --page measures nothing and writes
+README.md and the pictures beside the files of results, which every call does at its end.
+It needs jax and numpy: nothing else, so that it runs on a bare machine; pictures need matplotlib.
 """
 
 import argparse
-import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
 import platform
-import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from experiments.reporting.kernels import VERBS, name_of, page
-from sparsity.kernels.layout import Layout, from_mask, mask_of, pack, unpack
-from sparsity.kernels.ops import block_sparse_matmul
-from sparsity.kernels.product import backend_of
+from experiments import kernel_layers, kernel_parts, kernel_table
+from experiments.kernel_parts import Part
+from experiments.reporting import kernels
+from sparsity.kernels import backends, tuned
 
-Program = tuple[Callable[..., Any], tuple[Any, ...]]
-
-
-class Task(NamedTuple):
-    """A product to measure: (M, K, N), its dtype, and how often each program is timed."""
-
-    shape: tuple[int, int, int]
-    dtype: str
-    rounds: int
-    peers: bool
+DENSITIES = [50, 30, 20, 10, 5, 2, 1]
+# Other packages are timed on the first layer alone, at the densities where they are not hopeless.
+PEER_BLOCKS = (32, 64)
 
 
-def measure(task: Task, block: int, percent: float) -> dict[str, Any]:
-    """Milliseconds of each program, and ratios of dense to sparse, for one block and density."""
-    programs = _dense(task) | _sparse(task, block, percent)
-    if task.peers and jax.default_backend() == "cpu":
-        programs |= _peers(task, block, percent)
-    seconds = _timed(programs, task.rounds)
-    times = {name: 1000 * statistics.median(found) for name, found in seconds.items()}
-    ratios = {verb: times[f"dense {verb.split(',')[0]}"] / times[verb] for verb in VERBS}
-    peers = {n: times["dense forward"] / ms for n, ms in times.items() if n.startswith("peer")}
-    # Long programs lose more to a busy machine than short ones, so that its ratios flatter.
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return {
-        "block": block,
-        "percent": percent,
-        "load": load,
-        "ms": times,
-        "ratios": ratios | peers,
-    }
-
-
-def _timed(programs: Mapping[str, Program], rounds: int) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
-    for turn in range(rounds + 1):
-        for name, (run, args) in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(run(*args))
-            if turn:  # the first compiles
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def _arrays(task: Task) -> tuple[jax.Array, jax.Array, jax.Array]:
-    m, k, n = task.shape
-    rng = np.random.default_rng(0)
-    x, w, dy = (jnp.asarray(rng.normal(size=s), task.dtype) for s in ((m, k), (k, n), (m, n)))
-    return x, w, dy
-
-
-def _dense(task: Task) -> dict[str, Program]:
-    x, w, dy = _arrays(task)
-    return {
-        "dense forward": (jax.jit(lambda x, w: x @ w), (x, w)),
-        "dense dX": (jax.jit(lambda dy, w: dy @ w.T), (dy, w)),
-        "dense dW": (jax.jit(lambda x, dy: x.T @ dy), (x, dy)),
-        "dense step": (jax.jit(_step(lambda x, w: x @ w)), (x, w, dy)),
-    }
-
-
-def _step(run: Callable[..., jax.Array]) -> Callable[..., Any]:
-    """The value and the gradients of x and the weight, given that of the value."""
-
-    def step(x, w, dy):
-        y, back = jax.vjp(run, x, w)
-        return y, back(dy)
-
-    return step
-
-
-def _sparse(task: Task, block: int, percent: float) -> dict[str, Program]:
-    x, w, dy = _arrays(task)
-    layout, other = (_layout(task, block, percent, unbalanced) for unbalanced in (False, True))
-    packed = pack(w, layout)
-    return {
-        "forward": (jax.jit(block_sparse_matmul), (x, packed, layout)),
-        "forward, unbalanced": (jax.jit(block_sparse_matmul), (x, pack(w, other), other)),
-        "dX": (jax.jit(partial(_gradient, 0)), (x, packed, layout, dy)),
-        "dW": (jax.jit(partial(_gradient, 1)), (x, packed, layout, dy)),
-        "step": (jax.jit(_sparse_step), (x, packed, layout, dy)),
-    }
-
-
-def _sparse_step(x: jax.Array, packed: jax.Array, layout: Layout, dy: jax.Array) -> Any:
-    return _step(lambda x, p: block_sparse_matmul(x, p, layout))(x, packed, dy)
-
-
-def _gradient(which: int, *args: Any) -> jax.Array:
-    """One gradient of the two alone: XLA drops the other, and the value."""
-    return _sparse_step(*args)[1][which]
-
-
-def _layout(task: Task, block: int, percent: float, unbalanced: bool) -> Layout:
-    """The share of live blocks exactly (one at least), where random numbers are largest."""
-    _, k, n = task.shape
-    grid = -(-k // block), -(-n // block)
-    rng = np.random.default_rng(1)
-    scores = rng.random(grid) * (rng.random(grid[1]) if unbalanced else 1)
-    live = max(1, int(scores.size * percent / 100))
-    mask = (np.argsort(np.argsort(-scores, axis=None)) < live).reshape(grid)
-    return from_mask(mask, (k, n), (block, block))
-
-
-def _peers(task: Task, block: int, percent: float) -> dict[str, Program]:
-    """scipy's BSR and jax's BCSR, which hold the transpose and multiply columns; float32 only."""
-    import scipy.sparse
-    from jax.experimental import sparse
-
-    x, w, _ = _arrays(task._replace(dtype="float32"))
-    layout = _layout(task, block, percent, unbalanced=False)
-    held = np.asarray(unpack(pack(w, layout), layout)).T
-    bsr = scipy.sparse.bsr_matrix(held, blocksize=(block, block))
-    bcsr = sparse.BCSR.from_scipy_sparse(scipy.sparse.csr_matrix(held))
-    columns = jnp.asarray(x.T)
-    assert int(mask_of(layout).sum()) == bsr.indices.size
-    return {
-        "peer scipy BSR": (lambda a, b: a @ b, (bsr, np.asarray(columns))),
-        "peer jax BCSR": (jax.jit(lambda a, b: a @ b), (bcsr, columns)),
-    }
-
-
-def surroundings(task: Task) -> dict[str, Any]:
+def surroundings() -> dict[str, Any]:
     """What the figures belong to: they are never mixed with those of another machine or version."""
-    device = jax.devices()[0]
+    place = tuned.here()
     return {
-        "device": f"{device.platform} {device.device_kind}",
-        "processor": _processor() if device.platform == "cpu" else "",
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "platform": place,
+        "device": tuned.device_of(place),
+        "cores": tuned.cores() if place == "cpu" else 0,
         "python": platform.python_version(),
-        "jax": importlib.metadata.version("jax"),
-        "jaxlib": importlib.metadata.version("jaxlib"),
-        "shape": list(task.shape),
-        "dtype": task.dtype,
+        "jax": jax.__version__,
+        "kernels": tuned.KERNELS,
     }
 
 
-def _processor() -> str:
-    known = pathlib.Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    vector = "AVX-512" if any(" avx512f" in line for line in lines) else ""
-    return f"{(named or [platform.processor()])[0]} {vector}".strip()
+def parts_of(asked: argparse.Namespace) -> list[Part]:
+    """The parts asked for, the telling ones first."""
+    place = tuned.here()
+    every = kernel_layers.layers(place)
+    layers = kernel_layers.chosen(every, asked.layers)
+    found = [
+        Part(layer, dtype, block, asked.densities, peers)
+        for layer in layers
+        for dtype in layer.dtypes
+        if dtype in (asked.dtypes or layer.dtypes)
+        for block in layer.blocks
+        if block in (asked.blocks or layer.blocks)
+        for peers in [place == "cpu" and layer is every[0] and block in PEER_BLOCKS]
+    ]
+    # One block of every layer, then the others.
+    return sorted(found, key=lambda part: part.layer.blocks.index(part.block))
 
 
-def run(task: Task, blocks: list[int], densities: list[float], out: pathlib.Path) -> None:
+def run(asked: argparse.Namespace) -> None:
     """Measures every part that is missing and writes the results after each."""
-    here = surroundings(task)
-    file = out / f"{name_of(here)}.json"
-    results: dict[str, Any] = {"surroundings": here, "command": "", "parts": []}
-    if file.is_file() and (found := json.loads(file.read_text()))["surroundings"] == here:
-        results = found
-    results["command"] = "python -m experiments.bench_kernels " + " ".join(sys.argv[1:])
-    done = {(part["block"], part["percent"]) for part in results["parts"]}
-    out.mkdir(parents=True, exist_ok=True)
-    print(here)
-    for block, percent in ((b, d) for b in blocks for d in densities if (b, d) not in done):
-        part = measure(task, block, percent)
-        results["parts"].append(part)
-        results["parts"].sort(key=lambda p: (p["block"], -p["percent"]))
-        print(
-            block,
-            f"{percent:g}%",
-            {key: round(r, 2) for key, r in part["ratios"].items()},
-            flush=True,
-        )
+    here, began = surroundings(), time.monotonic()
+    file = asked.out / f"{tuned.slug(here['device'])}.json"
+    results = held(file, here)
+    missing = missing_from(results, parts_of(asked))
+    asked.out.mkdir(parents=True, exist_ok=True)
+    print(f"{here}: {len(missing)} parts to measure", flush=True)
+    if missing and "bandwidth" not in results:
+        results["bandwidth"] = kernel_parts.bandwidth(3)
+    for i, part in enumerate(missing):
+        if time.monotonic() - began > 60 * asked.minutes:
+            print(f"{len(missing) - i} parts are left after {asked.minutes:g} minutes; call again")
+            return
+        results["parts"].append(kernel_parts.measure(part, asked.rounds))
         file.write_text(json.dumps(results, indent=1) + "\n")
-        file.with_suffix(".md").write_text(page(results))
+        print(*part.key, kernels.brief(results["parts"][-1]), flush=True)
+
+
+def missing_from(results: dict[str, Any], parts: Sequence[Part]) -> list[Part]:
+    """The parts that the results lack; notes those that no kernel serves, with the reason."""
+    place, missing = results["surroundings"]["platform"], []
+    done = {(part["layer"], part["dtype"], part["block"]) for part in results["parts"]}
+    for part in parts:
+        if reason := refusal(part, place):
+            name = f"{part.layer.name} ({part.dtype}, block {part.block})"
+            results["without a kernel"][name] = reason
+        elif part.key not in done:
+            missing.append(part)
+    return missing
+
+
+def refusal(part: Part, place: str) -> str:
+    """Why a platform has no kernel for a part, in words; "" where it has."""
+    layout = kernel_layers.layout_at(part.layer, part.block, max(part.densities))
+    return backends.backend_of(place, layout, part.dtype, part.layer.geometry)[1]
+
+
+def held(file: pathlib.Path, here: dict[str, Any]) -> dict[str, Any]:
+    """The results of a file if they are of these surroundings, else none."""
+    if file.is_file() and (found := json.loads(file.read_text()))["surroundings"] == here:
+        return found
+    return {"surroundings": here, "without a kernel": {}, "parts": []}
+
+
+def finish(asked: argparse.Namespace) -> None:
+    """The table if it was asked for, the page, and the pictures where they can be drawn."""
+    here = surroundings()
+    file = asked.out / f"{tuned.slug(here['device'])}.json"
+    if asked.tune:
+        print(f"wrote {kernel_table.write(held(file, here), tuned.folder())}")
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    found = [json.loads(f.read_text()) for f in sorted(asked.out.glob("*.json"))]
+    for name, text in kernels.pages([r for r in found if r["parts"]], drawn).items():
+        (asked.out / name).write_text(text)
+    if not drawn:
+        print("there is no matplotlib here: --page, where it is installed, draws the pictures")
+
+
+def parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line. argparse, because a bare machine has no absl."""
+    several: Callable[[Any], Any] = lambda kind: (
+        lambda text: [kind(part) for part in text.split(",")]
+    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cores", type=int, help="use only so many cores of the CPU")
+    parser.add_argument("--layers", type=several(str), default=[], help="parts of layers' names")
+    parser.add_argument("--dtypes", type=several(str), default=[])
+    parser.add_argument("--blocks", type=several(int), default=[])
+    parser.add_argument("--densities", type=several(float), default=DENSITIES)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--tune", action="store_true", help="write this device's tuned table")
+    parser.add_argument("--page", action="store_true", help="measure nothing, write the page")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/kernels"))
+    asked = parser.parse_args(argv)
+    if not all(0 < d <= 100 for d in asked.densities) or asked.rounds < 3:
+        parser.error("densities are per cent in (0, 100], and there are at least 3 rounds")
+    if asked.cores is not None and not 0 < asked.cores <= tuned.cores():
+        parser.error(f"there are 1 to {tuned.cores()} cores to use here, not {asked.cores}")
+    return asked
 
 
 def main(argv: list[str]) -> None:
-    """The command line. argparse, because a bare machine has no absl."""
-    numbers = lambda kind: lambda text: [kind(part) for part in text.split(",")]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cores", type=int, help="use only so many cores of the CPU")
-    parser.add_argument("--shape", type=numbers(int), default=[256, 2048, 2048], help="M,K,N")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--blocks", type=numbers(int), default=[16, 32, 64, 128])
-    parser.add_argument("--densities", type=numbers(float), default=[50, 30, 20, 10, 5, 2, 1])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument(
-        "--peers", action="store_true", help="time scipy's BSR and jax's BCSR as well"
-    )
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/kernels"))
-    asked = parser.parse_args(argv)
-    if len(asked.shape) != 3 or min(asked.shape) < 1:
-        parser.error(f"a shape is three positive integers M,K,N, not {asked.shape}")
-    if not all(0 < d <= 100 for d in asked.densities) or asked.rounds < 3:
-        parser.error("densities are per cent in (0, 100], and there are at least 3 rounds")
+    """Measures, one core of a CPU first, and writes."""
+    asked = parsed(argv)
     if asked.cores:  # before XLA counts them
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: asked.cores])
-    task = Task(tuple(asked.shape), asked.dtype, asked.rounds, asked.peers)
-    layout = from_mask(np.ones((1, 1), bool), (8, 8), (8, 8))
-    if reason := backend_of(jax.default_backend(), layout, asked.dtype)[1]:
-        print(f"this measures the dense fall-back: {reason}")
-    run(task, asked.blocks, asked.densities, asked.out)
+    elif not asked.page and tuned.here() == "cpu" and tuned.cores() > 1:
+        alone = [sys.executable, "-m", "experiments.bench_kernels", *argv, "--cores=1"]
+        subprocess.run(alone, check=True)
+    if not asked.page:
+        run(asked)
+    finish(asked)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,35 @@
 """What a config would do: its plan, layers, costs, memory and compilations, without a step taken."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
+from experiments import streaming
 from experiments.assemble import Experiment, assemble, feed
+from experiments.executed import shown
 from experiments.launch import run_of
 from experiments.reporting.chart import chart
 from experiments.surroundings import surroundings
-from sparsity.target import Target, context_of, final_context
+from sparsity.target import Target, final_context
+from sparsity.train.agenda import Force, entered
 from sparsity.train.loop import compilations
-from sparsity.train.step import Span
+from sparsity.train.state import TrainState
+from sparsity.train.step import Programs
 from sparsity.units import costs
 from sparsity.units.blocks import table
-from sparsity.units.partition import leaves
 
 
 def described(config: Mapping[str, Any]) -> str:
     """The dry run's text. Raises ValueError for a config that cannot run."""
-    experiment = assemble(config)
+    experiment = assemble(config, without_data=True)
     parts = {
         "plan": chart(experiment.plan, 1 - float(_density(experiment.target))),
         "layers": table(experiment.layers),
+        "execution": shown(
+            experiment.shared.programs.execution, experiment.target, experiment.plan
+        ),
         "costs of one example": _costs(experiment),
         "memory": _memory(experiment),
         "compilations": _compilations(experiment),
@@ -55,7 +62,7 @@ def _costs(experiment: Experiment) -> str:
 
 def _memory(experiment: Experiment) -> str:
     """Bytes of what a run holds, and of what its steps need besides, by the compiler's account."""
-    made, source = experiment.shared.programs, feed(experiment)(0)
+    made, source = experiment.shared.programs, _source(experiment)
     state = made.create(jax.random.key(experiment.config["seed"]), experiment.inputs)
     parts = {
         "parameters": state.wrapped.params,
@@ -63,29 +70,54 @@ def _memory(experiment: Experiment) -> str:
         "masks and other memory of the method": state.wrapped.memory,
         "the optimiser's state": state.opt,
         "batch statistics": state.mutable,
-        "the data sets": (experiment.sets.resident, experiment.sets.resident_test),
+        **_data(experiment),
     }
-    lines = [f"  {name:<38} {_size(tree):>10}" for name, tree in parts.items()]
-    lines += [f"  {name:<38} {size:>10}" for name, size in _steps(experiment, state, source)]
+    lines = [f"  {name:<46} {_size(tree):>10}" for name, tree in parts.items()]
+    lines += [f"  {name:<46} {size:>10}" for name, size in _steps(experiment, state, source)]
     return "\n".join(lines)
+
+
+def _data(experiment: Experiment) -> dict[str, Any]:
+    """What is held of the data, by a name that says if none is here."""
+    sets = experiment.sets
+    if not isinstance(sets.train, streaming.Part):
+        return {"the data sets": (sets.resident, sets.resident_test)}
+    absent, held = ", which are not here" if sets.absent else "", streaming.READY + 1
+    return {f"batches of streamed pictures{absent}": [_source(experiment)] * held}
+
+
+def _source(experiment: Experiment) -> Any:
+    """What the first step draws from; of streamed pictures its shapes alone."""
+    part = experiment.sets.train
+    if isinstance(part, streaming.Part):
+        return streaming.specimen(part, experiment.config["batch"])
+    return feed(experiment)(0)
 
 
 def _steps(experiment: Experiment, state: Any, source: Any) -> list[tuple[str, str]]:
     """What each training program needs besides its arguments; they are compiled for it, and kept."""
-    made, found = experiment.shared.programs, {}
-    for phase in experiment.plan:
-        key = (phase.kind, phase.frozen, phase.dead)
+    made, run, found = experiment.shared.programs, run_of(experiment), {}
+    for index, phase in enumerate(experiment.plan):
+        now = entered(run, index)
+        key = (phase.kind, phase.frozen, phase.dead, now.ways)
         if key not in found:
-            context, span = context_of(experiment.target, phase), Span(0, 1, 1.0)
+            held = _held(made, state, now)
             lowered = made.train.lower(
-                state, source, context, jax.device_put(span), frozen=phase.frozen, dead=phase.dead
+                held, source, now.context, now.span, frozen=phase.frozen, dead=phase.dead
             )
             analysis = lowered.compile().memory_analysis()
             found[key] = analysis.temp_size_in_bytes if analysis else None
     return [
-        (f"a step, {kind} phase", "not known" if size is None else _bytes(size))
-        for (kind, _, _), size in found.items()
+        (f"a step, {kind} phase, {ways}", "not known" if size is None else _bytes(size))
+        for (kind, _, _, ways), size in found.items()
     ]
+
+
+def _held(made: Programs, state: TrainState, now: Force) -> Any:
+    """The state as the phase's steps take it, as shapes where it would have to be engaged."""
+    if not now.ways.layers:
+        return state
+    return jax.eval_shape(functools.partial(made.engage, ways=now.ways), state, now.context)
 
 
 def _compilations(experiment: Experiment) -> str:
@@ -101,7 +133,7 @@ def _on() -> str:
 
 
 def _size(tree: Any) -> str:
-    return _bytes(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves(tree).values()))
+    return _bytes(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 
 
 def _bytes(size: int) -> str:

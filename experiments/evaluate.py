@@ -8,53 +8,58 @@ import jax
 import numpy as np
 
 from experiments.assemble import Experiment
+from experiments.sets import held
 from sparsity.contract import Context
-from sparsity.data.order import eval_batches
-from sparsity.data.resident import Resident, batch
 from sparsity.train.loop import Diverged
+from sparsity.train.ranking import auc
 from sparsity.train.state import TrainState
 from sparsity.units import costs
 from sparsity.units.blocks import exact
 from sparsity.units.partition import Partition
 
-EVALUATED = 512  # images per step of an evaluation
+RANKED = ("scores", "labels")
+AHEAD = 4  # batches that the host may be ahead of the device
 
 
 def evaluation(
     experiment: Experiment, check: Callable[[], None] = lambda: None
 ) -> Callable[[TrainState, Context], dict[str, Any]]:
-    """(state, context) -> loss and accuracy over the whole evaluation set, each image once.
+    """(state, context) -> loss and accuracy over the whole evaluation set, each example once, and where the
+    objective ranks examples the exact area under the ROC curve, "auc".
 
     check: called between batches; may raise to leave the evaluation.
     """
-    held = experiment.sets.resident_test
-    put = experiment.placement.put
-    cuts = put(eval_batches(len(experiment.sets.test.labels), EVALUATED))
-    places = put(list(np.arange(len(cuts[0]), dtype=np.int32)))
+    examples, batches = experiment.sets.test.size, held(experiment.sets, experiment.placement)
 
     def scores(state: TrainState, context: Context) -> dict[str, Any]:
         parts = []
-        for place in places:
+        for batch in batches():
             check()
-            images = _cut(held, cuts, place)
-            parts.append(experiment.shared.programs.evaluate(state, context, images))
+            parts.append(experiment.shared.programs.evaluate(state, context, batch))
+            jax.block_until_ready(parts[-AHEAD:][0])
         found = jax.device_get(parts)
+        ranked = {name: [part.pop(name) for part in found] for name in RANKED if name in found[0]}
         sums = {name: sum(float(part[name]) for part in found) for name in found[0]}
         if not math.isfinite(sums["loss"]):
             raise Diverged(f"the evaluated loss is {sums['loss']} at step {int(state.step)}")
         return {
             "loss": sums["loss"] / sums["examples"],
             "accuracy": sums["correct"] / sums["examples"],
+            **_auc(ranked, examples),
         }
 
     return scores
 
 
-@jax.jit
-def _cut(held: Resident, cuts: tuple[jax.Array, jax.Array], i: jax.Array) -> dict[str, jax.Array]:
-    """The i-th batch of the evaluation, with the weight of each image."""
-    indices, weights = cuts
-    return {**batch(held, indices[i]), "weight": weights[i]}
+def _auc(ranked: Mapping[str, list[np.ndarray]], examples: int) -> dict[str, float]:
+    """From the scores and labels of all batches; what fills up the last stands behind all examples.
+
+    Nothing where there are no scores, or only one of the labels.
+    """
+    if not ranked:
+        return {}
+    area = auc(*(np.concatenate(ranked[name])[:examples] for name in RANKED))
+    return {"auc": area} if math.isfinite(area) else {}
 
 
 def summary(
@@ -77,6 +82,7 @@ def summary(
         "network_sparsity": float(costs.actual_sparsity(weights, units)),
         "accuracy": scores["accuracy"],
         "loss": scores["loss"],
+        **{name: scores[name] for name in ("auc",) if name in scores},
         "parameters": sum(uses.entries.values()),
         "parameters_live": sum({**uses.entries, **live}.values()),
         "macs": costs.macs(uses),

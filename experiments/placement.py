@@ -26,6 +26,13 @@ class Placement(NamedTuple):
         rows = NamedSharding(self.mesh, PartitionSpec("data"))
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, rows), batch)
 
+    def rows(self, tree: Any, axis: int) -> Any:
+        """The global arrays whose rows, along an axis, are those of every process's arrays in turn."""
+        if self.mesh.size == 1:
+            return jax.device_put(tree, self.mesh.devices.item())
+        rows = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "data"))
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), tree)
+
 
 def placement(platform: str, count: int, batch: int) -> Placement:
     """The first `count` devices of a platform ("" takes the best there is).

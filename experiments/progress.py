@@ -9,8 +9,8 @@ import jax
 from tqdm import tqdm
 
 from sparsity.plan.phases import Plan, starts
+from sparsity.train.descent import Held
 from sparsity.train.loop import Place, Record
-from sparsity.train.state import TrainState
 
 # The host runs ahead of the device; waiting now and then keeps what is shown, and the time that a
 # request to end takes, honest. A wait costs less than a thousandth of this.
@@ -25,7 +25,7 @@ class Pace:
         self._step, self._time = -1, time.monotonic()
         self.speed = 0.0  # steps per second, since the wait before the last
 
-    def at(self, place: Place, state: TrainState) -> bool:
+    def at(self, place: Place, state: Held) -> bool:
         """Whether it has just waited for the device."""
         steps, now = place.step - self._step, time.monotonic()
         if self._step >= 0 and (not steps or (steps < STEPS and now - self._time < SECONDS)):

@@ -21,7 +21,7 @@ from experiments import command
 from experiments.reporting import account, contrast, single, terminal, transcript
 from experiments.reporting.document import save
 from experiments.reporting.runs import Trace
-from experiments.workdir import Workdir
+from experiments.workdir import is_run
 from sparsity.named import unknown
 
 LISTED = 12  # runs nearby that are named
@@ -38,13 +38,6 @@ def traces(paths: Sequence[str]) -> list[Trace]:
         if not is_run(Path(path)):
             raise _no_run(Path(path))
     return [account.trace(Path(path)) for path in dict.fromkeys(map(os.path.normpath, paths))]
-
-
-def is_run(path: Path) -> bool:
-    """Whether a launch has left anything there."""
-    here = Workdir(path)
-    files = (here.config, here.status, here.summary, here.metrics, here.checkpoints)
-    return any(file.exists() for file in files)
 
 
 def default(paths: Sequence[Path]) -> Path:

@@ -1,80 +1,74 @@
 """A family of runs side by side: runs what is missing, and writes accuracies and how the masks moved.
 
     python -m experiments.sweep --config=configs/sweeps/attention.py [--workers=2]
+    python -m experiments.sweep --config=configs/sweeps/attention.py --sweep=clip --sweep="no cycles"
+    python -m experiments.sweep --config=... --print           # the launch commands of what is missing
+    python -m experiments.sweep --config=... --slurm="--gres=gpu:1 --time=1:00:00"
 
 Called again it skips what is done. The runs are scored on a validation split cut from the training set,
 so that what is chosen here can still be reported on the test set.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import command
 from experiments.reporting import families
-from experiments.surroundings import surroundings
-from experiments.sweeps import outcomes, pool
-from experiments.sweeps.points import Job, Point, jobs, points
+from experiments.sweeps import call, outcomes
+from experiments.sweeps.jobs import jobs
+from experiments.sweeps.outcomes import Runner
+from experiments.sweeps.points import Named, family, picked
+from experiments.sweeps.pool import Outcome
 
-Runner = Callable[[Sequence[Job]], dict[str, pool.Outcome]]
 
+def run(config: Mapping[str, Any], runner: Runner) -> tuple[list[families.Row], dict[str, Any]]:
+    """One row per point, of its runs over the seeds, and what they ran on.
 
-def run(config: Mapping[str, Any], runner: Runner) -> list[families.Row]:
-    """One row per point, of its runs over the seeds. Raises ValueError as `points` and `jobs` do."""
-    family, seeds = points(config["sweep"]), config["seeds"]
+    Raises ValueError as `family` and `jobs` do.
+    """
+    found, seeds = family(config["sweep"]), config["seeds"]
     every = jobs(
-        config["base"], [{**config["set"], **point, "seed": s} for point in family for s in seeds]
+        config["base"],
+        [{**config["set"], **named.point, "seed": s} for named in found for s in seeds],
     )
     ended = runner(every)
     rows = []
-    for i, point in enumerate(family):
+    for i, named in enumerate(found):
         own = [ended[job.name] for job in every[i * len(seeds) : (i + 1) * len(seeds)]]
-        rows.append(_row(_name(config["sweep"], i), point, own))
-    return rows
+        rows.append(_row(named, own))
+    return rows, outcomes.surroundings(ended.values())
 
 
-def _name(sweep: Mapping[str, Any], i: int) -> str:
-    """What a named sweep calls its i-th point; "" in any other."""
-    return list(sweep["named"])[i] if list(sweep) == ["named"] else ""
-
-
-def _row(name: str, point: Point, ended: Sequence[pool.Outcome]) -> families.Row:
+def _row(named: Named, ended: Sequence[Outcome]) -> families.Row:
     done = [o for o in ended if o.summary]
     accuracies = {o.job.config["seed"]: 100 * o.summary["accuracy"] for o in done}
     causes = tuple(o.cause for o in ended if o.cause)
     moves = tuple(families.moves(o.folder / "metrics.jsonl") for o in done)
-    return families.Row(name, point, accuracies, causes, moves)
+    return families.Row(named.name, named.point, accuracies, causes, moves)
 
 
 def main(argv: list[str]) -> None:
     """The command line."""
     del argv
-    config = json.loads(CONFIG.value.to_json())
-    name = Path(command.file_of("config")).stem
-    folder = Path(str(WORKDIR.value)) / name
-    runner = partial(outcomes.run, workers=WORKERS.value) if RUN.value else outcomes.read
-    rows = run(config, partial(runner, folder=folder))
-    how = {
-        "command": f"python -m experiments.sweep --config=configs/sweeps/{name}.py",
-        "surroundings": surroundings(),
-        "set": config["set"],
-        "seeds": config["seeds"],
-    }
-    written = families.write(Path(str(OUT.value)) / name, config["title"], rows, how)
+    here = call.called(FLAGS, "sweep")
+    config = here.config
+    if SWEEP.value:
+        config["sweep"] = picked(config["sweep"], SWEEP.value)
+    rows, surroundings = run(config, here.runner)
+    if not here.pages:
+        return
     print(families.text(rows))
-    print(f"\n{', '.join(str(path) for path in written)}")
+    # Pages are of the whole sweep: a part of it is shown, and not written over them.
+    if not SWEEP.value:
+        said = {"command": here.command, "surroundings": surroundings}
+        how = {**said, "set": config["set"], "seeds": config["seeds"]}
+        written = families.write(here.stem, config["title"], rows, how)
+        print(f"\n{', '.join(str(path) for path in written)}")
 
 
 if __name__ == "__main__":
-    CONFIG = config_flags.DEFINE_config_file("config", None, "The sweep's config file.")
-    WORKDIR = flags.DEFINE_string("workdir", "runs/sweeps", "Where the runs go.")
-    OUT = flags.DEFINE_string("out", "docs/results", "Where the results go.")
-    WORKERS = flags.DEFINE_integer("workers", 0, "Runs at a time; 0: one per core.", lower_bound=0)
-    RUN = flags.DEFINE_bool("run", True, "False: write what is done.")
-    flags.mark_flag_as_required("config")
+    FLAGS = call.define("runs/sweeps")
+    SWEEP = flags.DEFINE_multi_string("sweep", [], "Only this of the sweep's named parts.")
     command.run(main, known=(ValueError, OSError))

@@ -10,7 +10,7 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
-from sparsity.train.disk import naming
+from sparsity.disk import naming
 from sparsity.train.loop import Record
 
 # Its classes are made at import, and no type checker knows them.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparsity.train.disk import make, naming, sync
+from sparsity.disk import make, naming, sync
 
 SHOWN = 12  # differences of two configs that are listed
 # A process asks the system only about others: its own second claim is refused by this.
@@ -54,6 +54,11 @@ class Workdir(NamedTuple):
         return self.path / "checkpoints"
 
     @property
+    def latency(self) -> Path:
+        """What a batch through the final model takes, once `experiments.latency` has measured it."""
+        return self.path / "latency.json"
+
+    @property
     def events(self) -> Path:
         """The metrics for TensorBoard."""
         return self.path / "tensorboard"
@@ -62,6 +67,13 @@ class Workdir(NamedTuple):
     def profile(self) -> Path:
         """Profiles, for TensorBoard's and XProf's viewers."""
         return self.path / "profile"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a launch has left anything there."""
+    here = Workdir(path)
+    files = (here.config, here.status, here.summary, here.metrics, here.checkpoints)
+    return any(file.exists() for file in files)
 
 
 @contextlib.contextmanager
@@ -151,9 +163,12 @@ def refuse_other(config: Mapping[str, Any], workdir: Workdir) -> None:
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """A line for each field in which two configs differ, the first of many."""
+    """A line for each field in which two configs differ, the first of many.
+
+    How a run is computed is no part of what it is: it may go on under another execution.
+    """
     old, new = flat(there), flat(asked)
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key) if key != "execution"]
     lines = [f"{key}: {old.get(key)!r} there, {new.get(key)!r} asked" for key in changed]
     return lines[:SHOWN] + [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
 

@@ -32,12 +32,14 @@ class Applied(NamedTuple):
     """What the model is run with.
 
     hooks:       module path -> Hook, what cannot be a transform of parameters.
-    multipliers: the soft number per unit that is already in `params`, by group, before the mask.
+    multipliers: the soft number per unit, by group, before the mask; it is in `params` already.
+    scales:      the same where it is not, since `context.unspread` leaves it to the model's products.
     """
 
     params: Any
     hooks: Mapping[str, Hook] = NOTHING
     multipliers: Mapping[str, jax.Array] = NOTHING
+    scales: Mapping[str, jax.Array] = NOTHING
 
 
 @jax.tree_util.register_dataclass
@@ -62,6 +64,7 @@ class Context:
     regrow: Any = True
     key: Any = None
     zeroed: bool = dataclasses.field(metadata={"static": True}, default=False)
+    unspread: bool = dataclasses.field(metadata={"static": True}, default=False)
 
     @property
     def masked(self) -> bool:
@@ -173,13 +176,13 @@ def chain(*methods: Method) -> Method:
             seen = applied.params
 
     def apply(state: State, context: Context) -> Applied:
-        params, hooks, multipliers = state.params, {}, {}
+        params, hooks, multipliers, scales = state.params, {}, {}, {}
         for _, _, applied in steps(state, context):
             params = applied.params
             hooks |= applied.hooks
-            for name, factor in applied.multipliers.items():
-                multipliers[name] = factor * multipliers[name] if name in multipliers else factor
-        return Applied(params, hooks, multipliers)
+            multipliers = _products(multipliers, applied.multipliers)
+            scales = _products(scales, applied.scales)
+        return Applied(params, hooks, multipliers, scales)
 
     def penalty(state: State, context: Context, signals: Signals) -> jax.Array:
         return sum(
@@ -203,6 +206,11 @@ def chain(*methods: Method) -> Method:
         needs = needs.union(method.needs)
     absorbs = all(method.absorbs_zero for method in methods)
     return Method(init, apply, penalty, update, masks, needs, absorbs)
+
+
+def _products(some: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers by group, multiplied where both have some."""
+    return {**some, **{n: x * some[n] if n in some else x for n, x in more.items()}}
 
 
 def _same(a: Any, b: Any) -> bool:

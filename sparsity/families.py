@@ -49,7 +49,7 @@ def hard(
         return State(params, memory=_all_alive(partition, key))
 
     def apply(state: State, context: Context) -> Applied:
-        if not context.masked:
+        if not context.masked or context.unspread:
             return Applied(state.params)
         # Where dead weights are 0 already, a masked copy of the weights would be a pass for nothing.
         mask = sealed if context.zeroed else scale
@@ -98,6 +98,8 @@ def gated(
 
     def apply(state: State, context: Context) -> Applied:
         soft = multipliers(state, context)
+        if context.unspread:
+            return Applied(state.params, multipliers=soft, scales=soft)
         hard = soft
         if select and context.masked:
             # One spread for both: the mask is multiplied in unit space.

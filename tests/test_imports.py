@@ -22,7 +22,7 @@ LAYERS = (
     ("sparsity.families", "sparsity.target"),
     ("sparsity.contract", "sparsity.gates", "sparsity.penalties"),
     ("sparsity.plan", "sparsity.units", "sparsity.kernels"),
-    ("sparsity.named",),
+    ("sparsity.named", "sparsity.disk"),
     ("sparsity",),
 )
 DEPTH = {part: depth for depth, layer in enumerate(LAYERS) for part in layer}
@@ -33,11 +33,12 @@ ALONE = "sparsity.kernels"
 # A library, and the only places that may import it.
 OWNERS = {
     "equinox": (),
-    "flax": ("sparsity.models", "sparsity.train.forward"),
+    "flax": ("sparsity.models", "sparsity.train.forward", "sparsity.train.linen"),
     "grain": ("sparsity.data",),
     "jax.experimental.pallas": ("sparsity.kernels",),
     "matplotlib": ("experiments",),
     "ml_collections": ("experiments", "configs"),
+    "optuna": ("experiments",),
     "optax": ("sparsity.train",),
     "orbax": ("sparsity.train.checkpoint",),
     "safetensors": ("sparsity.surgery.export",),
@@ -197,6 +198,15 @@ def test_a_planted_cycle_is_found(tmp_path):
     a, b = "sparsity/units/a.py", "sparsity/units/b.py"
     assert find_cycle(plant(tmp_path, {a: "from . import b", b: "import jax"})) == []
     assert find_cycle(plant(tmp_path, {b: "import sparsity.units.a"}))
+
+
+def test_the_kernels_need_jax_and_numpy_alone():
+    libraries = {
+        target.split(".")[0]
+        for module, _, target in find_imports(ROOT)
+        if within(module, ALONE) and not within(target, ALONE)
+    }
+    assert libraries - sys.stdlib_module_names == {"jax", "jaxlib", "numpy"}
 
 
 def test_every_file_says_what_it_is():

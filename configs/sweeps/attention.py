@@ -8,6 +8,8 @@ shape; the last points take away one ingredient at a time on the way to gradual 
 
 from ml_collections import ConfigDict
 
+from configs.sweeps.base import named
+
 ARGUMENT = "sequential_attention"
 CUBIC = {"argument": "sequential_attention,plan=gradual"}
 # The plan's last ramp alone, after as long a dense phase as the cycles took.
@@ -59,17 +61,5 @@ POINTS = {
 
 def get_config() -> ConfigDict:
     """The sweep's config."""
-    config = ConfigDict(convert_dict=False)  # its mappings name fields of another config
-    config.title = "What SequentialAttention++ leaves open, on Fashion-MNIST"
-    config.base = "configs/fashion_mnist.py"
-    config.set = {
-        "blocks.block": [16, 16],
-        "density": "0.05",
-        "data.validation": 0.1,
-        "save_every": 0,
-        "evaluate_every": 0,
-    }
-    config.seeds = [0, 1, 2]
-    named = {name: {"argument": ARGUMENT, **fields} for name, fields in POINTS.items()}
-    config.sweep = {"named": named}
-    return config
+    points = {name: {"argument": ARGUMENT, **fields} for name, fields in POINTS.items()}
+    return named("What SequentialAttention++ leaves open, on Fashion-MNIST", points)

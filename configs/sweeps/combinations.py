@@ -7,6 +7,8 @@ Which combination goes to the table of configs/tables/fashion_mnist.py as the be
 
 from ml_collections import ConfigDict
 
+from configs.sweeps.base import named
+
 PAIRS = (
     ("none", "l2"),
     ("none", "l1"),
@@ -39,18 +41,6 @@ OTHERS = {
 
 def get_config() -> ConfigDict:
     """The sweep's config."""
-    config = ConfigDict(convert_dict=False)  # its mappings name fields of another config
-    config.title = "Masks and scores under the cubic plan, on Fashion-MNIST"
-    config.base = "configs/fashion_mnist.py"
-    config.set = {
-        "blocks.block": [16, 16],
-        "density": "0.05",
-        "data.validation": 0.1,
-        "save_every": 0,
-        "evaluate_every": 0,
-    }
-    config.seeds = [0, 1, 2]
     pairs = {f"{m}, {s}": {"method.mask": m, "method.score": s} for m, s in PAIRS}
-    named = {name: {"argument": CUBIC, **fields} for name, fields in {**pairs, **OTHERS}.items()}
-    config.sweep = {"named": named}
-    return config
+    points = {name: {"argument": CUBIC, **fields} for name, fields in {**pairs, **OTHERS}.items()}
+    return named("Masks and scores under the cubic plan, on Fashion-MNIST", points)

@@ -1,8 +1,8 @@
 """A sub-grid on CIFAR-10 with a CNN of 2.1 million MACs: blocks of 8x8, 90%, ten epochs, no augmentation.
 
 Reproduces nothing published: what the Fashion-MNIST table finds is tried with convolutions. The arms are the
-dense network, random blocks, gradual magnitude, AC/DC, SequentialAttention++ and the best of the grid there; each is run
-as it comes, one trial a method.
+dense network, random blocks, gradual magnitude, AC/DC, SequentialAttention++ and the best of the grid there;
+each is run as it comes, one trial a method.
 
     python -m experiments.tables --config=configs/tables/cifar10_cnn.py
 """
@@ -32,11 +32,6 @@ def get_config() -> ConfigDict:
     }
     config.cells = {"blocks.block": [[8, 8]], "density": ["0.1"]}
     config.seeds = [20, 21, 22]
-    config.tuning = {
-        "at": {"blocks.block": [8, 8], "density": "0.1"},
-        "seeds": [0],
-        "validation": 0.1,
-    }
     config.arms = [
         _arm("dense", "dense"),
         _arm("random, from the start", "random,plan=static"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.reporting.results import provenance, rows_in_markdown
+from experiments.reporting import files, markdown, terminal
 from sparsity.train import log
 
 HEAD = (
@@ -85,25 +85,19 @@ def _cells(row: Row) -> list[str]:
     if row.causes:
         accuracy += f" ({len(row.causes)} {row.causes[0].split(':')[0]})"
     numbers = [_mean(of) for of in zip(*row.moves, strict=True)] or [math.nan] * len(Moves._fields)
-    return [called(row), accuracy.strip(), *("" if math.isnan(n) else f"{n:.3g}" for n in numbers)]
-
-
-def called(row: Row) -> str:
-    """A row's name, or what its point sets."""
-    if row.name:
-        return row.name
-    return ", ".join(f"{k.split('.')[-1]} {v}" for k, v in row.point.items()) or "as it is"
+    return [
+        row.name or "as it is",
+        accuracy.strip(),
+        *("" if math.isnan(n) else f"{n:.3g}" for n in numbers),
+    ]
 
 
 def text(rows: Sequence[Row]) -> str:
     """The table for a terminal."""
-    found = table(rows)
-    widths = [max(map(len, column)) for column in zip(*found, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in found]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(terminal.table(table(rows), left=1))
 
 
-def markdown(title: str, rows: Sequence[Row], how: Mapping[str, Any]) -> str:
+def page(title: str, rows: Sequence[Row], how: Mapping[str, Any]) -> str:
     """The table, what its columns are, and how it was made."""
     columns = (
         "Accuracy on a validation split cut from the training set, mean ± standard deviation over the seeds. "
@@ -113,19 +107,16 @@ def markdown(title: str, rows: Sequence[Row], how: Mapping[str, Any]) -> str:
     )
     fixed = ", ".join(f"{field} {value}" for field, value in how["set"].items())
     seeds = ", ".join(map(str, how["seeds"]))
-    made = f"{provenance(how)}; seeds {seeds}; all with {fixed}. {columns}"
-    return "\n\n".join([f"# {title}", made, "\n".join(rows_in_markdown(table(rows)))]) + "\n"
+    made = f"{markdown.provenance(how)}; seeds {seeds}; all with {fixed}. {columns}"
+    return markdown.page([f"# {title}", made, markdown.table(table(rows))])
 
 
 def write(stem: Path, title: str, rows: Sequence[Row], how: Mapping[str, Any]) -> list[Path]:
     """Writes stem.md and .json; returns their paths."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     data = {"title": title, "how": how, "rows": [_plain(row) for row in rows]}
-    texts = {".md": markdown(title, rows, how), ".json": json.dumps(data, indent=1) + "\n"}
-    paths = [stem.with_name(stem.name + suffix) for suffix in texts]
-    for path, content in zip(paths, texts.values(), strict=True):
-        path.write_text(content, encoding="utf-8")
-    return paths
+    return files.write(
+        stem, {".md": page(title, rows, how), ".json": json.dumps(data, indent=1) + "\n"}
+    )
 
 
 def _plain(row: Row) -> dict[str, Any]:

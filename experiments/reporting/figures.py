@@ -1,16 +1,14 @@
 """Pictures of runs: each takes plain values and returns one SVG element, ready to stand in a page."""
 
-import itertools
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from experiments.reporting.canvas import CELL, FAINT, INK, THEME, Style, label_ends, picture
+from experiments.reporting.canvas import CELL, THEME, Style, label_ends, picture
 from experiments.reporting.runs import Curve, Span, gapped
 
 
@@ -22,50 +20,6 @@ class Line(NamedTuple):
     style: Style
     band: tuple[Sequence[float], Sequence[float]] | None = None
     dash: str = "-"
-
-
-def accuracy_against_sparsity(
-    rows: Sequence[Mapping[str, Any]],
-    looks: Mapping[str, Style],
-    lowest: float | None = None,
-    width: float = 5.4,
-) -> str:
-    """Mean accuracy over the asked sparsity, one line per method; a row without sparsity is a band.
-
-    rows: mappings with method, asked (in [0, 1)), accuracy and sd (percent; sd may be None), and where
-    known accuracies, those of the single seeds. lowest: where the axis of accuracy begins. width: inches.
-    """
-    sparse = [row for row in rows if row["asked"] > 0]
-    places = sorted({_place(row["asked"]) for row in sparse})
-    gaps = [b - a for a, b in itertools.pairwise(places)]
-    methods = list(dict.fromkeys(row["method"] for row in sparse))
-    step = 0.4 * min(gaps, default=1.0) / max(1, len(methods))
-
-    def draw(axes: Axes) -> None:
-        for row in rows:
-            if row["asked"] == 0:
-                _draw_band(axes, row)
-        ends = []
-        for i, method in enumerate(methods):
-            shift = step * (i - (len(methods) - 1) / 2)
-            found = sorted((r for r in sparse if r["method"] == method), key=lambda r: r["asked"])
-            x = [_place(row["asked"]) + shift for row in found]
-            _draw_method(axes, x, found, looks[method])
-            if lowest is None or found[-1]["accuracy"] >= lowest:
-                ends.append((x[-1], found[-1]["accuracy"], method, looks[method]))
-        wide = step * (len(methods) + 1) / 2
-        for place in places:
-            axes.axvspan(place - wide, place + wide, color=CELL, linewidth=0, zorder=0)
-        axes.set_xticks(places, [f"{100 * (1 - 10**-x):.4g}%" for x in places])
-        axes.set_xlim(places[0] - 1.5 * wide, places[-1] + wide)
-        axes.set_xlabel("sparsity asked (log scale of the share kept)")
-        axes.set_ylabel("accuracy (%)")
-        axes.set_ylim(lowest, _top(rows, lowest))
-        axes.grid(visible=False, axis="x")
-        label_ends(axes, ends, height=3.7)
-
-    listed = "; ".join(f"{r['method']} at {100 * r['asked']:g}%: {r['accuracy']:.2f}" for r in rows)
-    return picture(draw, (width, 4.2), f"Accuracy in percent against sparsity. {listed}")
 
 
 def sparsity_over_time(curve: Curve, phases: Sequence[Span], steps: int, style: Style) -> str:
@@ -163,49 +117,6 @@ def block_mask(mask: np.ndarray, style: Style) -> str:
     height = min(4.6, max(1.3, 0.83 * width * rows / cols + 0.45))
     alive = int(np.count_nonzero(mask))
     return picture(draw, (width, height), f"{alive} of {mask.size} blocks are alive")
-
-
-def _top(rows: Sequence[Mapping[str, Any]], lowest: float | None) -> float:
-    """A little above the highest bar; the automatic limit leaves room for accuracies beyond 100%."""
-    highest = max(row["accuracy"] + (row["sd"] or 0.0) for row in rows)
-    least = min(row["accuracy"] for row in rows) if lowest is None else lowest
-    return highest + 0.06 * max(highest - least, 0.5)
-
-
-def _draw_band(axes: Axes, row: Mapping[str, Any]) -> None:
-    mean, sd = row["accuracy"], row["sd"] or 0.0
-    axes.axhspan(mean - sd, mean + sd, color=FAINT, alpha=0.18, linewidth=0)
-    axes.axhline(mean, color=INK, linewidth=1, linestyle="--")
-    axes.annotate(
-        row["method"],
-        (0, mean),
-        (3, 3),
-        xycoords=axes.get_yaxis_transform(),
-        textcoords="offset points",
-    )
-
-
-def _draw_method(
-    axes: Axes, x: Sequence[float], rows: Sequence[Mapping[str, Any]], style: Style
-) -> None:
-    axes.errorbar(
-        x,
-        [row["accuracy"] for row in rows],
-        [row["sd"] or 0.0 for row in rows],
-        color=style.colour,
-        marker=style.marker,
-        elinewidth=1.2,
-        capsize=2.5,
-        linewidth=1.2,
-    )
-    for place, row in zip(x, rows, strict=True):
-        seeds = row.get("accuracies") or ()
-        axes.plot([place] * len(seeds), seeds, ".", color=style.colour, alpha=0.45, markersize=4)
-
-
-def _place(asked: float) -> float:
-    """Where a sparsity stands: every tenfold smaller density is one further to the right."""
-    return -math.log10(1 - asked)
 
 
 def _shade(axes: Axes, phases: Sequence[Span]) -> None:

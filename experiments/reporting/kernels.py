@@ -1,50 +1,104 @@
-"""The page of a kernel benchmark: one table of ratios, a row per block and density."""
+"""The pages of kernel benchmarks: what a block and a density buy, per layer and device."""
 
-import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-# What is measured against its dense counterpart.
-VERBS = ("forward", "forward, unbalanced", "dX", "dW", "step")
-INTRODUCTION = (
-    "Times faster than XLA's dense product in the same rounds (medians); x and y batch-major. The step is "
-    "the value and both gradients."
+from experiments.kernel_table import entries, error
+from experiments.reporting.kernel_findings import (
+    VERBS,
+    convolutions,
+    fallback,
+    losses,
+    peers,
+    without,
 )
+from experiments.reporting.kernel_goals import goals, unmeasured
+from experiments.reporting.kernel_tables import cells, table
+from sparsity.kernels.tuned import slug
+
+INTRODUCTION = """# Block-sparse products, measured
+
+Times faster than XLA's dense product or convolution of the same layer in the same rounds: every round times
+each program once, in turn, and medians are divided (the JSON files hold the fastest rounds' ratios as well). x and y are batch-major. The step is the value and both
+gradients. Live blocks are uniform over the weight, or "unbalanced": columns with unlike live counts.
+
+These are the kernels themselves. A product of `path="auto"` (the default) runs them where the ratio that a
+table or a model expects is at least 1, and dense elsewhere: `sparsity.kernels.explain.explain` says which, and
+why. The choice rests on shapes, dtype and the capacity of the layout; a layout with fewer live blocks than
+it has room for keeps its path, and only gets faster on a kernel.
+
+`make bench-kernels` measures what is missing here and writes this page; `--tune` writes the table of the device.
+"""
 
 
-def name_of(here: Mapping[str, Any]) -> str:
-    """The results' file name: platform, cores, shape and dtype."""
-    where = here["device"].split()[0] + (f"-{here['cores']}-core" if here["processor"] else "")
-    return "-".join([where, "x".join(map(str, here["shape"])), here["dtype"]])
+def brief(part: Mapping[str, Any]) -> str:
+    """A part in a line: forward and step."""
+    line = lambda verb: " ".join(f"{p}% {r:.2f}" for p, r in part["ratios"][verb].items())
+    return f"forward {line('forward')} | step {line('step')}"
 
 
-def page(results: Mapping[str, Any]) -> str:
-    """The results in Markdown."""
+def pages(found: Sequence[Mapping[str, Any]], drawn: bool) -> dict[str, str]:
+    """File name -> text, of several devices' results: README.md, a page of every figure each, pictures."""
+    made, sections = {}, [INTRODUCTION]
+    for results in found:
+        name = slug(results["surroundings"]["device"])
+        made[f"{name}.md"] = everything(results)
+        pictures = _pictures(results, name) if drawn else {}
+        made |= pictures
+        sections.append(section(results, name, list(pictures)))
+    sections.append(unmeasured({r["surroundings"]["platform"] for r in found}))
+    return {"README.md": "\n".join(sections), **made}
+
+
+def section(results: Mapping[str, Any], name: str, pictures: Sequence[str]) -> str:
+    """A device on the page: forward and step, goals, what loses."""
+    here, parts = results["surroundings"], results["parts"]
+    lines = [f"## {here['device']}", "", surroundings(results), ""]
+    lines += [f"![{picture}]({picture})" for picture in pictures]
+    lines += ["", "Forward:", "", *table(parts, "forward"), "", "Training step:", ""]
+    lines += [*table(parts, "step"), ""]
+    lines += [*goals(here, parts), *without(results)]
+    off = error(here["platform"], entries(results))
+    said = [losses(parts), convolutions(parts), peers(parts), fallback(parts), f"{off}"]
+    lines += [line for words in said if words for line in (words, "")]
+    return "\n".join([*lines, f"Every figure: [{name}.md]({name}.md).", ""])
+
+
+def surroundings(results: Mapping[str, Any]) -> str:
+    """Device, versions, load and memory in a sentence."""
     here = results["surroundings"]
-    m, k, n = here["shape"]
-    lines = [
-        f"# Block-sparse products on {here['device']}, {here['dtype']}, {m} x {k} x {n}",
-        "",
-        INTRODUCTION,
-        "",
-        f"`{results['command']}`",
-        "",
-        ", ".join(f"{key} {value}" for key, value in here.items() if value != ""),
-        "",
-    ]
-    columns = [*VERBS, *sorted({c for part in results["parts"] for c in part["ratios"]} - {*VERBS})]
-    lines += [
-        "| block | density | " + " | ".join(columns) + " |",
-        "| --- " * (len(columns) + 2) + "|",
-    ]
-    for part in results["parts"]:
-        cells = [f"{part['ratios'][c]:.2f}" if c in part["ratios"] else "" for c in columns]
-        lines.append(f"| {part['block']} | {part['percent']:g}% | " + " | ".join(cells) + " |")
-    dense = [part["ms"]["dense forward"] for part in results["parts"]]
-    load = max((part["load"] for part in results["parts"]), default=0.0)
-    took = f"The dense forward product took {statistics.median(dense):.2f} ms."
+    load = max(part["load"] for part in results["parts"])
     busy = (
-        f"The machine's load average was at most {load:.1f}; far above the cores, ratios flatter."
+        "CPU time of the process, so that other processes' work does not count."
+        if here["cores"] == 1
+        else f"The load average was at most {load:.1f}: far above the cores, ratios flatter."
     )
-    lines += ["", took, busy]
+    return (
+        f"{here['device']}; Python {here['python']}, jax {here['jax']}; a copy in memory moves "
+        f"{results['bandwidth'] / 1e9:.0f} GB/s. {busy}"
+    )
+
+
+def everything(results: Mapping[str, Any]) -> str:
+    """Every ratio of a device in tables."""
+    lines = [f"# {results['surroundings']['device']}", "", surroundings(results), ""]
+    for verb in VERBS:
+        lines += [f"## {verb}", "", *table(results["parts"], verb), ""]
+    others = sorted({w for p in results["parts"] for w in p["ratios"]} - {*VERBS})
+    for peer in others:
+        having = [part for part in results["parts"] if peer in part["ratios"]]
+        lines += [f"## {peer}, forward", "", *table(having, peer), ""]
+    lines += [
+        "## Dense",
+        "",
+        "| layer | dtype | forward ms | dX ms | dW ms | step ms | fall-back step |",
+    ]
+    lines.append("| --- " * 7 + "|")
+    lines += [f"| {' | '.join(cells(part))} |" for part in results["parts"]]
     return "\n".join(lines) + "\n"
+
+
+def _pictures(results: Mapping[str, Any], name: str) -> dict[str, str]:
+    from experiments.reporting.kernel_charts import drawn
+
+    return {f"{name}-{what}.svg": picture for what, picture in drawn(results).items()}

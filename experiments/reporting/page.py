@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting import figures, runs
+from experiments.reporting import runs
 from experiments.reporting.canvas import Style, styles
 from experiments.reporting.comparison import completed, table
 from experiments.reporting.document import Panel, Section, facts, grid, page, save, say
@@ -13,6 +13,7 @@ from experiments.reporting.moves import moves
 from experiments.reporting.provenance import lead, surroundings
 from experiments.reporting.runs import Trace
 from experiments.reporting.sections import masks, metrics, plans
+from experiments.reporting.tradeoff import Scale, tradeoff
 
 Entry = tuple[str, str, int, Path]
 Row = Mapping[str, Any]
@@ -81,10 +82,10 @@ def _accuracy(rows: Sequence[Row], traces: Sequence[Trace], looks: Looks) -> str
     if len(rows) < 2 or not any(row["asked"] > 0 for row in rows):
         return say("Less than two methods or sparsities are finished: there is nothing to compare.")
     title = f"Accuracy on {runs.evaluated_on(traces)}, by the sparsity asked"
-    panels = [Panel(title, figures.accuracy_against_sparsity(rows, looks))]
+    panels = [Panel(title, tradeoff(rows, looks))]
     lowest = 100 - math.ceil(_ZOOM * (100 - max(row["accuracy"] for row in rows)))
     if any(row["accuracy"] < lowest for row in rows):
-        closer = figures.accuracy_against_sparsity(rows, looks, lowest)
+        closer = tradeoff(rows, looks, Scale(worst=lowest))
         panels.append(Panel(f"The same from {lowest}% on", closer))
     said = (
         "Means over the seeds with bars of one standard deviation; the dots are single seeds. Methods "

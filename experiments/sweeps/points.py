@@ -1,43 +1,34 @@
 """A sweep is data: which values of which fields a family of runs takes."""
 
-import hashlib
 import itertools
-import json
-import math
 import random
-import runpy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
+from experiments.sweeps.draws import draw, sample
 from sparsity.named import unknown
 
 Point = dict[str, Any]
-# The argument of the config file, set like a field: it selects the sections.
-ARGUMENT = "argument"
 FORMS = ("product", "zip", "random", "named")
-DRAWS = ("uniform", "log_uniform", "choice")
 
 
-class Job(NamedTuple):
-    """One run of a family: the point it stands at, and its resolved config, plain data."""
+class Named(NamedTuple):
+    """A point of a family, and what it is called: its name, or what it sets; "" where it sets nothing."""
 
+    name: str
     point: Point
-    config: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The hash of the config: the same run has the same name in every sweep."""
-        text = json.dumps(self.config, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def points(sweep: Mapping[str, Any]) -> list[Point]:
-    """The points of a sweep, in order; its parts multiply.
+    """The points of a sweep, in order; see `family`."""
+    return [found.point for found in family(sweep)]
+
+
+def family(sweep: Mapping[str, Any]) -> list[Named]:
+    """The points of a sweep with their names, in order; its parts multiply.
 
     product: {field: values}, every combination. zip: {field: values}, side by side.
-    named:   {name: {field: value}}, one after the other.
+    named:   {name: {field: value}}, one after the other; in place of fields a sweep of its own may stand.
     random:  {"samples": n, "seed": s, "fields": {field: {draw: bounds or choices}}}, the same at each
              call.
 
@@ -48,60 +39,49 @@ def points(sweep: Mapping[str, Any]) -> list[Point]:
     return [_joined(combination) for combination in itertools.product(*parts)]
 
 
-def jobs(file: str, family: Sequence[Point]) -> list[Job]:
-    """The runs of a config file at the points of a family.
-
-    Raises ValueError for a field that the config lacks, a value of another type, and a run that comes
-    twice.
-    """
-    found: dict[str, Job] = {}
-    for point in family:
-        job = Job(point, resolved(file, point))
-        if (other := found.setdefault(job.name, job)) is not job:
-            raise ValueError(f"the sweep yields one run twice: {other.point} and {point}")
-    return list(found.values())
+def picked(sweep: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The sweep with only these of its named parts. Raises ValueError for a name that it lacks."""
+    named = sweep.get("named", {})
+    for name in names:
+        if name not in named:
+            raise unknown("part of the sweep", name, named)
+    return {**sweep, "named": {name: named[name] for name in names}}
 
 
-def resolved(file: str, point: Point) -> dict[str, Any]:
-    """The config of a file with a point's fields set, as it comes back from JSON."""
-    make = runpy.run_path(file)["get_config"]
-    config = make(point[ARGUMENT]) if ARGUMENT in point else make()
-    for field, value in point.items():
-        if field != ARGUMENT:
-            _set(config, field, value)
-    return json.loads(json.dumps(config.to_dict()))
+def said(point: Point) -> str:
+    """What a point sets, in words: "c 2.0, density 0.1"."""
+    return ", ".join(f"{field.split('.')[-1]} {value}" for field, value in point.items())
 
 
-def _set(config: ConfigDict, field: str, value: Any) -> None:
-    *sections, last = field.split(".")
-    node: Any = config
-    for section in [*sections, last]:
-        if not hasattr(node, "to_dict") or section not in node:
-            options = list(node) if hasattr(node, "to_dict") else []
-            raise unknown(f"field of the config (in the sweep's {field!r})", section, options)
-        node, owner = node.get(section), node
-    if isinstance(value, list):
-        value = tuple(value)
-    try:
-        owner[last] = value
-    except TypeError as error:
-        raise ValueError(f"the sweep's {field} is {value!r}: {error}") from None
-
-
-def _part(form: str, entries: Any) -> Iterator[Point]:
+def _part(form: str, entries: Any) -> Iterator[Named]:
     if form not in FORMS:
         raise unknown("part of a sweep", form, FORMS)
     if not hasattr(entries, "keys"):
         raise ValueError(f"a sweep's {form!r} is a mapping, not {entries!r}")
     if form == "named":
-        yield from (dict(fields) for fields in entries.values())
-    elif form == "random":
-        yield from _drawn(**entries)
-    else:
-        _refuse_unequal(form, entries)
-        join = itertools.product if form == "product" else zip
-        for values in join(*entries.values()):
-            yield dict(zip(entries, values, strict=True))
+        for name, fields in entries.items():
+            yield from _called(name, fields)
+        return
+    for point in _drawn(**entries) if form == "random" else _listed(form, entries):
+        yield Named(said(point), point)
+
+
+def _called(name: str, fields: Any) -> Iterator[Named]:
+    """A named point, or the points of a named sweep."""
+    if not hasattr(fields, "keys"):
+        raise ValueError(f"the sweep's {name!r} is a mapping of fields, not {fields!r}")
+    if not fields or not fields.keys() <= set(FORMS):
+        yield Named(name, dict(fields))
+        return
+    for part in family(fields):
+        yield Named(_words(name, part.name), part.point)
+
+
+def _listed(form: str, entries: Mapping[str, Sequence[Any]]) -> Iterator[Point]:
+    _refuse_unequal(form, entries)
+    join = itertools.product if form == "product" else zip
+    for values in join(*entries.values()):
+        yield dict(zip(entries, values, strict=True))
 
 
 def _refuse_unequal(form: str, entries: Mapping[str, Sequence[Any]]) -> None:
@@ -113,28 +93,25 @@ def _refuse_unequal(form: str, entries: Mapping[str, Sequence[Any]]) -> None:
         raise ValueError(f"a zip needs as many values of each field: {sizes}")
 
 
-def _drawn(samples: int, fields: Mapping[str, Mapping[str, Any]], seed: int = 0) -> Iterator[Point]:
+def _drawn(samples: int = 0, fields: Any = None, seed: int = 0, **others: Any) -> Iterator[Point]:
+    if others:
+        raise unknown("part of a random sweep", min(others), ("samples", "fields", "seed"))
+    if type(samples) is not int or samples < 1 or not hasattr(fields, "keys"):
+        raise ValueError("a random sweep has samples, a count, and fields, a mapping of draws")
+    draws = {field: draw(field, rule) for field, rule in fields.items()}
     rng = random.Random(seed)
     for _ in range(samples):
-        yield {field: _draw(rng, field, **rule) for field, rule in fields.items()}
+        yield {field: sample(rng, drawn) for field, drawn in draws.items()}
 
 
-def _draw(rng: random.Random, field: str, **rule: Any) -> Any:
-    if len(rule) != 1 or not rule.keys() <= set(DRAWS):
-        raise unknown(f"draw of {field}", ", ".join(rule), DRAWS)
-    ((draw, values),) = rule.items()
-    if draw == "choice":
-        return rng.choice(list(values))
-    low, high = values
-    if draw == "uniform":
-        return rng.uniform(low, high)
-    return math.exp(rng.uniform(math.log(low), math.log(high)))
-
-
-def _joined(parts: Sequence[Point]) -> Point:
+def _joined(parts: Sequence[Named]) -> Named:
     point: Point = {}
     for part in parts:
-        if twice := point.keys() & part.keys():
+        if twice := point.keys() & part.point.keys():
             raise ValueError(f"two parts of the sweep set {min(twice)!r}")
-        point |= part
-    return point
+        point |= part.point
+    return Named(_words(*(part.name for part in parts)), point)
+
+
+def _words(*names: str) -> str:
+    return ", ".join(filter(None, names))

@@ -1,20 +1,26 @@
-"""Runs of a sweep on this machine: one process per core (or as many as asked), each run in its directory.
+"""Runs of a sweep on this machine: one process per slot, each run in its directory.
 
 A run that fails or diverges says so in its own status and stops no other; what is done is skipped, and
 what was cut off goes on.
 """
 
+import collections
 import concurrent.futures
+import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.sweeps.points import Job
+from experiments.sweeps import launched
+from experiments.sweeps.jobs import Job
+from experiments.sweeps.slots import Slot
 
 TRIES = 2  # of a run whose process died
+DIED = "its process died (out of memory?)"
 
 
 class Outcome(NamedTuple):
@@ -26,70 +32,89 @@ class Outcome(NamedTuple):
     cause: str
 
 
+Launch = Callable[[dict[str, Any], Path], tuple[dict[str, Any], str]]
+
+
+class Hooks(NamedTuple):
+    """What a pool calls: `begun` with each job as it starts, `ended` with each outcome as it comes.
+
+    launch: runs a config in a directory, in another process, and returns its summary and the cause of
+            its failure.
+    """
+
+    begun: Callable[[Job], None] = lambda job: None
+    ended: Callable[[Outcome], None] = lambda outcome: None
+    launch: Launch = launched.run
+
+
+SILENT = Hooks()
+
+
 def run(
-    jobs: Sequence[Job],
-    folder: Path,
-    workers: int = 0,
-    ended: Callable[[Outcome], None] = lambda outcome: None,
+    jobs: Iterable[Job], folder: Path, places: Sequence[Slot], hooks: Hooks = SILENT
 ) -> dict[str, Outcome]:
     """Runs every job in folder/<its name>, several at a time, and returns the outcomes by name.
 
-    workers: processes; 0 takes one per core. Each is kept to its share of the cores: two runs side by
-    side, each on one core, get more done than one after the other on both.
-    ended: called with each outcome as it comes.
+    jobs may be drawn while others run: the next is taken when a slot is free. places: the slots. Each
+    process is kept to its share of the cores: two runs side by side, each on one core, get more done than
+    one after the other on both.
     """
-    workers = min(workers or len(os.sched_getaffinity(0)), max(1, len(jobs)))
+    source = iter(jobs)
     outcomes: dict[str, Outcome] = {}
-    tries = dict.fromkeys((job.name for job in jobs), 0)
-    while left := [job for job in jobs if job.name not in outcomes]:
-        begun: set[str] = set()
-        for outcome in _pooled(left, folder, workers, begun):
+    tries: collections.Counter[str] = collections.Counter()
+    lost: list[Job] = []
+    while True:
+        again, lost = lost, []
+        for outcome in _pooled(itertools.chain(again, source), folder, places, hooks, lost):
             outcomes[outcome.job.name] = outcome
-            ended(outcome)
+            hooks.ended(outcome)
+        if not lost:
+            return outcomes
         # A process that died took the pool with it; only those that were running are to blame.
-        for job in left:
-            if job.name in begun and job.name not in outcomes:
-                tries[job.name] += 1
-                if tries[job.name] == TRIES:
-                    cause = "its process died (out of memory?)"
-                    outcomes[job.name] = Outcome(job, folder / job.name, {}, cause)
-                    ended(outcomes[job.name])
-    return outcomes
+        tries.update(job.name for job in lost)
+        for job in [job for job in lost if tries[job.name] == TRIES]:
+            launched.record(job.config, folder / job.name, DIED)
+            outcomes[job.name] = Outcome(job, folder / job.name, {}, DIED)
+            hooks.ended(outcomes[job.name])
+        lost = [job for job in lost if tries[job.name] < TRIES]
 
 
-def _pooled(jobs: Sequence[Job], folder: Path, workers: int, begun: set[str]) -> Iterator[Outcome]:
+def _pooled(
+    jobs: Iterator[Job], folder: Path, places: Sequence[Slot], hooks: Hooks, lost: list[Job]
+) -> Iterator[Outcome]:
+    """The outcomes as they come; those that run when a process dies are put into `lost`."""
     context = multiprocessing.get_context("spawn")
-    cores = context.Queue()
-    available = sorted(os.sched_getaffinity(0))
-    for i in range(workers):
-        cores.put(available[i::workers] or available)
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _prepare, (cores,)) as executor:
-        waiting = list(reversed(jobs))
+    queue = context.Queue()
+    for place in places:
+        queue.put(place)
+    count = len(places)
+    with concurrent.futures.ProcessPoolExecutor(count, context, _prepare, (queue,)) as executor:
         running: dict[concurrent.futures.Future, Job] = {}
-        while waiting or running:
-            while waiting and len(running) < workers:
-                job = waiting.pop()
-                begun.add(job.name)
-                running[executor.submit(_launched, job.config, folder / job.name)] = job
+        while True:
+            for job in itertools.islice(jobs, count - len(running)):
+                hooks.begun(job)
+                running[executor.submit(hooks.launch, job.config, folder / job.name)] = job
+            if not running:
+                return
             done, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
             for future in done:
                 job = running.pop(future)
                 try:
                     summary, cause = future.result()
                 except BrokenProcessPool:
+                    lost += [job, *running.values()]
                     return
                 yield Outcome(job, folder / job.name, summary, cause)
 
 
-def _prepare(cores: Any) -> None:
-    """A worker's own cores, before jax sees how many there are."""
-    os.sched_setaffinity(0, cores.get())
+def _prepare(queue: Any) -> None:
+    """A worker takes its slot, before jax sees what there is, and ends with the process that began it."""
+    queue.get().take()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _launched(config: dict[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
-    from experiments.launch import Session, launch
-
-    try:
-        return launch(config, folder, Session(say=lambda text: None)), ""
-    except Exception as error:  # noqa: BLE001 - whatever a run raises, the others go on
-        return {}, f"{type(error).__name__}: {error}"
+def _end_with_parent() -> None:
+    """A sweep that is killed leaves no run behind that would keep its directory from the next call."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)

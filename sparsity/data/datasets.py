@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparsity.data import cifar, digits, mnist, tfds
+from sparsity.data import cifar, digits, mnist, tables, tfds
 from sparsity.data.files import root_of
 from sparsity.data.holdout import hold_out
 from sparsity.data.pixels import moments
@@ -21,7 +21,7 @@ READERS: dict[str, Callable[[Path | None, str], Arrays]] = {
     "fashion_mnist": partial(mnist.read, mnist.FASHION_MNIST),
     "cifar10": cifar.read,
 }
-TFDS = "tfds:"
+TFDS, FOLDER = "tfds:", "folder:"
 SPLITS = ("train", "validation", "test")
 
 
@@ -39,6 +39,11 @@ class Dataset(NamedTuple):
     classes: int
     mean: np.ndarray
     std: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Images of the split."""
+        return len(self.labels)
 
 
 def load(
@@ -103,8 +108,12 @@ def load_splits(
 def _reader(name: str) -> Callable[[Path | None, str], Arrays]:
     if isinstance(name, str) and name.startswith(TFDS):
         return partial(tfds.read, name.removeprefix(TFDS))
+    if isinstance(name, str) and name.startswith(FOLDER):
+        raise ValueError(f"data set {name!r}: folders of pictures are streamed: set data.stream")
+    if name in tables.READERS:
+        raise ValueError(f"data set {name!r} is a table, not images: see tables.read")
     if name not in READERS:
-        raise unknown("data set", name, (*READERS, f"{TFDS}NAME"))
+        raise unknown("data set", name, (*READERS, *tables.READERS, f"{TFDS}NAME"))
     return READERS[name]
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Channels = jax.Array | np.ndarray
 LEVELS = 256
 CHUNK = 1 << 22  # pixels counted at a time: counting takes 8 bytes for each
 
@@ -31,6 +32,6 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(means, np.float32), np.array(deviations, np.float32)
 
 
-def standardise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+def standardise(images: jax.Array, mean: Channels, std: Channels) -> jax.Array:
     """(pixel / 255 - mean) / std of uint8 images (..., C), as float32."""
     return (images.astype(jnp.float32) / 255 - mean) / std

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from sparsity.data.files import Origin, absent, root_of
 
 INFO = "dataset_info.json"
 NAME = re.compile(r"\w+(/\w[\w.+-]*)?(:\d+\.\d+\.\d+)?")
-# Where a publisher keeps the labels of the test set (ImageNet), its validation set is the test set.
+# Where a publisher keeps the labels of the test set, its validation set is the test set.
 SPLITS = {"train": ("train",), "test": ("test", "validation")}
+UNLABELLED_TEST = ("imagenet2012",)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Source:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """Raises ValueError when the record cannot be read, or has no label."""
-        with _explained(f"{self.where}: of {len(self)} records, number {index} cannot be read"):
+        with explained(f"{self.where}: of {len(self)} records, number {index} cannot be read"):
             record = self.records[int(index)]
         image, label = (np.asarray(record[key]) for key in self.keys)
         if label < 0:
@@ -44,32 +45,61 @@ class Source:
         return {"image": image, "label": label.astype(np.int32)}
 
 
-def source(name: str, split: str, root: str | os.PathLike | None = None) -> Source:
-    """A split ("train", "test") of the set NAME, NAME/CONFIG or NAME:VERSION, read as asked for.
+class Stored(NamedTuple):
+    """A split as it lies on the disk: its builder, the publisher's name of it, the keys of image and label."""
 
-    Of several versions the newest is taken. Where there is no test split, "test" is the
-    publisher's "validation".
+    folder: Path
+    builder: Any
+    split: str
+    keys: tuple[str, str]
+    classes: int
+
+    @property
+    def where(self) -> str:
+        """The split in an error."""
+        return f"{self.folder}, split {self.split!r}"
+
+
+def stored(name: str, split: str, root: str | os.PathLike | None = None) -> Stored:
+    """A split ("train", "test") of the set NAME, NAME/CONFIG or NAME:VERSION; no record is read.
+
+    Of several versions the newest is taken. Where there is no test split, or one without labels is
+    known of (ImageNet), "test" is the publisher's "validation".
 
     Raises:
       FileNotFoundError: when the set is not there: how to prepare it and where.
-      ValueError: when it is not stored as ArrayRecord, has no such split, several configs of which
-        none was named, or not one image and one label.
+      ValueError: when the folder holds another set, it has no such split, several configs of which none
+        was named, or not one image and one label.
     """
     import tensorflow_datasets as tfds
 
     folder = _folder(root_of(root), name)
-    with _explained(f"{folder}: not a data set of TFDS"):
+    with explained(f"{folder}: not a data set of TFDS"):
         builder = tfds.builder_from_directory(folder)
-    found = next((s for s in SPLITS[split] if s in builder.info.splits), None)
+    asked = name.partition(":")[0].partition("/")[0]
+    if builder.info.name != asked:
+        raise ValueError(f"{folder}: expected the set {asked!r}, found {builder.info.name!r}")
+    order = SPLITS[split] if asked not in UNLABELLED_TEST else tuple(reversed(SPLITS[split]))
+    found = next((s for s in order if s in builder.info.splits), None)
     if found is None:
         raise ValueError(
             f"{folder}: no split {split!r}; there are {', '.join(builder.info.splits)}"
         )
     keys = _keys(folder, builder.info, tfds.features)
     classes = builder.info.features[keys[1]].num_classes
-    with _explained(f"{folder}: expected ArrayRecord, found {builder.info.file_format.value}"):
-        records = builder.as_data_source(split=found)
-    return Source(records, keys, classes, f"{folder}, split {found!r}")
+    return Stored(folder, builder, found, keys, classes)
+
+
+def source(name: str, split: str, root: str | os.PathLike | None = None) -> Source:
+    """A split of a set stored as ArrayRecord, its images decoded as asked for; see `stored`.
+
+    Raises as `stored`, and ValueError when it is not stored as ArrayRecord.
+    """
+    at = stored(name, split, root)
+    found = at.builder.info.file_format.value
+    with explained(f"{at.folder}: expected ArrayRecord, found {found}"):
+        records = at.builder.as_data_source(split=at.split)
+    return Source(records, at.keys, at.classes, at.where)
 
 
 def read(name: str, root: Path | None, split: str) -> tuple[np.ndarray, np.ndarray, int]:
@@ -139,7 +169,7 @@ def _keys(folder: Path, info: Any, features: Any) -> tuple[str, str]:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def explained(what: str) -> Iterator[None]:
     """Turns what TFDS and its readers raise into a ValueError; a missing library stays what it is."""
     try:
         yield

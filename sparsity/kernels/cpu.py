@@ -1,4 +1,4 @@
-"""The CPU's backend: the kernel of block_sparse.cc, batch-major, on the threads that XLA has.
+"""The CPU's backend: the kernel of cc/block_sparse.cc, batch-major, on the threads that XLA has.
 
 x is (M, K) and y is (M, N), as a dense layer has them: the kernel packs x itself, which measures better than
 feature-major activations between layers. Columns may hold any number of live blocks.

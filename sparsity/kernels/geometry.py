@@ -1,8 +1,10 @@
 """How a convolution's windows lie on its images."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jax import lax
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Geometry(NamedTuple):
@@ -16,7 +18,7 @@ class Geometry(NamedTuple):
 
     kernel: tuple[int, int]
     strides: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
+    padding: Pads
     image: tuple[int, int, int]
 
     @property
@@ -33,18 +35,40 @@ class Geometry(NamedTuple):
 
 
 def geometry_of(
-    image: tuple[int, ...], kernel: tuple[int, int], strides: tuple[int, int], padding: str
+    image: tuple[int, ...], kernel: tuple[int, int], strides: tuple[int, int], padding: str | Pads
 ) -> Geometry:
-    """The geometry with "SAME" or "VALID" padding as XLA defines them. Raises ValueError for others."""
+    """The geometry with "SAME" or "VALID" padding as XLA defines them, or with the zeros that are named.
+
+    Raises ValueError for others, and for a window that fits nowhere.
+    """
     for what, pair in (("kernel", kernel), ("strides", strides)):
         if not (isinstance(pair, tuple) and len(pair) == 2 and all(n > 0 for n in pair)):
             raise ValueError(f"a convolution's {what} is two positive integers, not {pair!r}")
-    if padding not in ("SAME", "VALID"):
-        raise ValueError(f"a convolution's padding is 'SAME' or 'VALID', not {padding!r}")
     if len(image) != 3:
         raise ValueError(f"a convolution's x is (images, height, width, channels), not {image!r}")
     height, width, channels = image
-    if padding == "VALID" and (height < kernel[0] or width < kernel[1]):
-        raise ValueError(f"a window of {kernel} does not fit into an image of {image[:2]}")
-    (top, bottom), (left, right) = lax.padtype_to_pads((height, width), kernel, strides, padding)
-    return Geometry(kernel, strides, ((top, bottom), (left, right)), (height, width, channels))
+    pads = _pads((height, width), kernel, strides, padding)
+    sizes = zip((height, width), pads, kernel, strict=True)
+    if any(n + before + after < k for n, (before, after), k in sizes):
+        raise ValueError(
+            f"a window of {kernel} does not fit into an image of {image[:2]} with padding {padding}"
+        )
+    return Geometry(kernel, strides, pads, (height, width, channels))
+
+
+def _pads(
+    size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int], padding: str | Pads
+) -> Pads:
+    if padding in ("SAME", "VALID"):
+        (top, bottom), (left, right) = lax.padtype_to_pads(size, kernel, strides, padding)
+        return (top, bottom), (left, right)
+    if isinstance(padding, tuple) and len(padding) == 2 and all(_pair(pad) for pad in padding):
+        return padding
+    raise ValueError(
+        "a convolution's padding is ((before, after), (before, after)), 'SAME' or 'VALID', "
+        f"not {padding!r}"
+    )
+
+
+def _pair(pad: Any) -> bool:
+    return isinstance(pad, tuple) and len(pad) == 2 and all(type(n) is int and n >= 0 for n in pad)

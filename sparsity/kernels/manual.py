@@ -6,9 +6,9 @@ import jax
 from jax import lax
 
 
-def varying(x: jax.Array) -> frozenset[str]:
-    """The manual mesh axes that x varies over; none outside shard_map."""
-    aval: Any = jax.typeof(x)
+def varying(x: Any) -> frozenset[str]:
+    """The manual mesh axes that an array, or its type, varies over; none outside shard_map."""
+    aval: Any = x if isinstance(x, jax.core.ShapedArray) else jax.typeof(x)
     found = getattr(aval, "manual_axis_type", None)  # its name from jax 0.10.2 on
     return getattr(aval, "vma", frozenset()) if found is None else found.varying
 

@@ -14,7 +14,8 @@ import warnings
 import jax
 import jaxlib
 
-SOURCE = pathlib.Path(__file__).with_name("block_sparse.cc")
+FOLDER = pathlib.Path(__file__).with_name("cc")
+SOURCE = FOLDER / "block_sparse.cc"
 # Fused multiply-adds, but nothing that would let the compiler assume that no NaN occurs.
 FLAGS = ("-std=c++17", "-shared", "-fPIC", "-O3", "-DNDEBUG", "-ffp-contract=fast", "-pthread")
 TUNED = ("-march=native",)
@@ -81,7 +82,8 @@ def _compile(tool: str, to: pathlib.Path, tuned: tuple[str, ...]) -> None:
 def _fingerprint(tool: str) -> str:
     """What the compiled file depends on: a home folder may be shared by unlike machines."""
     version = subprocess.run([tool, "--version"], check=True, capture_output=True, text=True).stdout
-    parts = (SOURCE.read_text(), version, repr(FLAGS + TUNED), jaxlib.__version__, _processor())
+    sources = "".join(file.read_text() for file in sorted(FOLDER.iterdir()))
+    parts = (sources, version, repr(FLAGS + TUNED), jaxlib.__version__, _processor())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 

@@ -16,6 +16,7 @@ def block_sparse_matmul(
     bias: jax.Array | None = None,
     activation: str | None = None,
     scale: jax.Array | None = None,
+    path: str = "auto",
 ) -> jax.Array:
     """activation(x @ (scale * W) + bias), as `reference.block_sparse_matmul` defines it.
 
@@ -24,9 +25,11 @@ def block_sparse_matmul(
             memory, gradients and optimiser state have the size of what lives.
     bias:   (N,).
     scale:  (capacity,), one number per block; it is multiplied into the packed blocks, never into W.
+    path:   "auto" takes the kernel or the dense fall-back, whichever `explain` expects to be faster; "sparse"
+            takes the kernel wherever there is one, "dense" the fall-back.
     The result is (..., N) in x's dtype; sums are in float32. Gradients of padding are exactly 0.
-    Raises ValueError for shapes that do not fit, a dtype that is not floating, an unknown activation, and
-    TypeError for what is no Layout.
+    Raises ValueError for shapes that do not fit, a dtype that is not floating, an unknown activation or path,
+    and TypeError for what is no Layout.
     """
     if x.ndim == 0 or x.shape[-1] != _of(layout).shape[0]:
         raise ValueError(
@@ -35,7 +38,7 @@ def block_sparse_matmul(
         )
     weights = weights_of(x, packed, layout, bias, scale)
     rows = x.reshape(-1, x.shape[-1])
-    y = product(rows, weights, bias, layout, check_activation(activation))
+    y = product(rows, weights, bias, layout, check_activation(activation), path=path)
     return y.reshape(*x.shape[:-1], layout.shape[1])
 
 

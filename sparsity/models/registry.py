@@ -1,7 +1,7 @@
 """Networks by name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sparsity.models import resnet
+from sparsity.models.clicks import Clicks
 from sparsity.models.cnn import CNN
 from sparsity.models.mlp import MLP
 from sparsity.models.vit import ViT
@@ -20,37 +21,60 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": partial(resnet.cifar, depth) for depth in resnet.CIFAR_BLOCKS},
     **{f"resnet{depth}": partial(resnet.imagenet, depth) for depth in resnet.IMAGENET_BLOCKS},
     "vit": ViT,
+    "clicks": Clicks,
 }
+# What a network takes from the data that it is to read.
+FACTS = ("classes", "numbers", "entries")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def build(name: str, *, classes: int, **kwargs: Any) -> nn.Module:
-    """The network called `name`, with `classes` outputs.
+def build(
+    name: str, *, classes: int = 0, facts: Mapping[str, int] | None = None, **kwargs: Any
+) -> nn.Module:
+    """The network called `name`, for data of these facts.
 
     The keywords are those of the network (`options(name)` lists them): widths, which may be lists,
     and `dtype`, "float32" or "bfloat16". What is given is checked here, not at the first call.
 
+    facts: what the network must know of its data: `classes` of images, `numbers` and `entries` of
+    tables. `classes` alone stands for the facts of images.
+
     Raises:
       ValueError: for an unknown name or keyword, with what exists and what is nearest; for widths
-        that are not positive whole numbers and for another dtype.
+        that are not positive whole numbers and for another dtype; for data that it cannot read.
     """
     make, known = choose("model", name, MODELS), options(name)
+    facts = {"classes": classes} if facts is None else facts
+    if facts.keys() != (needed := _facts(name)):
+        raise ValueError(
+            f"the model {name!r} reads data with {' and '.join(sorted(needed))}, and these have "
+            f"{' and '.join(sorted(facts))}: images go with {', '.join(_readers({'classes'}))}; "
+            f"tables with {', '.join(_readers({'numbers', 'entries'}))}"
+        )
     for key, value in kwargs.items():
         if key not in known:
             raise unknown(f"keyword of the model {name!r}", key, known)
         kwargs[key] = _checked(f"{key} of the model {name!r}", value, known[key])
-    return make(classes=_width("classes", classes), **kwargs)
+    return make(**{key: _width(key, value) for key, value in facts.items()}, **kwargs)
 
 
 def options(name: str) -> dict[str, Any]:
-    """The keywords of a network, beside `classes`, with their defaults.
+    """The keywords of a network, beside the facts of its data, with their defaults.
 
     Raises:
       ValueError: for an unknown name.
     """
-    hidden = ("classes", "parent", "name")
+    hidden = (*FACTS, "parent", "name")
     parameters = inspect.signature(choose("model", name, MODELS)).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in hidden}
+
+
+def _facts(name: str) -> set[str]:
+    return set(FACTS) & set(inspect.signature(MODELS[name]).parameters)
+
+
+def _readers(facts: set[str]) -> list[str]:
+    return [name for name in MODELS if _facts(name) == facts]
 
 
 def _checked(what: str, value: Any, default: Any) -> Any:

@@ -5,12 +5,13 @@ for CIFAR, table 1 for ImageNet. Both are one module: a stem, stages of blocks, 
 positions and a classifier. What differs is data: the stem, and the widths inside each block.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from sparsity.models.norms import batch_norm
 
 Inner = tuple[tuple[tuple[int, ...], ...], ...]
 SHORTCUTS = ("pad", "project")
@@ -42,11 +43,12 @@ class Block(nn.Module):
     stride: int
     shortcut: str
     zero_init: bool
+    norm_groups: int
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv, norm = _layers(self.dtype, train)
+        conv, norm = _layers(self.dtype, self.norm_groups, train)
         kernels = (3, 3) if len(self.inner) == 1 else (1, 3, 1)
         strides = (self.stride, 1) if len(self.inner) == 1 else (1, self.stride, 1)
         y, last = x, len(kernels)
@@ -81,6 +83,8 @@ class ResNet(nn.Module):
       zero_init: start the scale of each branch's last norm at 0, so that a block starts as its
         shortcut (Goyal et al., arXiv 1706.02677, section 5.1).
       classifier: name of the last layer.
+      norm_groups: parts of a training batch with statistics of their own (models/norms.py); 1 takes
+        those of the global batch.
       dtype: type of the computation; parameters and statistics are float32.
 
     Raises:
@@ -95,12 +99,13 @@ class ResNet(nn.Module):
     shortcut: str
     zero_init: bool
     classifier: str
+    norm_groups: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         _check(self)
-        conv, norm = _layers(self.dtype, train)
+        conv, norm = _layers(self.dtype, self.norm_groups, train)
         x = images.astype(self.dtype)
         x = conv(self.stem.width, self.stem.kernel, self.stem.stride, name="conv1")(x)
         x = nn.relu(norm(name="bn1")(x))
@@ -109,7 +114,7 @@ class ResNet(nn.Module):
         for s, (width, blocks) in enumerate(zip(self.stream, self.inner, strict=True)):
             for b, inner in enumerate(blocks):
                 stride = 2 if s > 0 and b == 0 else 1
-                rest = (self.shortcut, self.zero_init, self.dtype)
+                rest = (self.shortcut, self.zero_init, self.norm_groups, self.dtype)
                 x = Block(width, inner, stride, *rest, name=f"layer{s + 1}_{b}")(x, train)
         x = x.mean((1, 2))
         return nn.Dense(self.classes, dtype=self.dtype, name=self.classifier)(x).astype(jnp.float32)
@@ -122,6 +127,7 @@ def cifar(
     stream: tuple[int, ...] = (16, 32, 64),
     inner: Inner | None = None,
     shortcut: str = "pad",
+    norm_groups: int = 1,
     dtype: Any = jnp.float32,
 ) -> ResNet:
     """A CIFAR ResNet of depth 20, 32, 56 or 110 (6n + 2), for images of 32x32, with a `head`.
@@ -130,7 +136,8 @@ def cifar(
     """
     inner = inner or tuple(((w,),) * CIFAR_BLOCKS[depth] for w in stream)
     stem = Stem(stream[0], 3, 1, False)
-    return ResNet(classes, stem, stream, inner, shortcut, False, "head", dtype)
+    rest = (shortcut, False, "head", norm_groups, dtype)
+    return ResNet(classes, stem, stream, inner, *rest)
 
 
 def imagenet(
@@ -140,6 +147,7 @@ def imagenet(
     stream: tuple[int, ...] | None = None,
     inner: Inner | None = None,
     stem: int = 64,
+    norm_groups: int = 1,
     dtype: Any = jnp.float32,
 ) -> ResNet:
     """An ImageNet ResNet of depth 18, 34 (basic) or 50 (bottleneck, v1.5), ending in `fc`.
@@ -151,10 +159,11 @@ def imagenet(
     stream = stream or tuple(4 * w if depth == 50 else w for w in widths)
     branch = 2 if depth == 50 else 1
     inner = inner or tuple(((w,) * branch,) * n for w, n in zip(widths, blocks, strict=True))
-    return ResNet(classes, Stem(stem, 7, 2, True), stream, inner, "project", True, "fc", dtype)
+    rest = ("project", True, "fc", norm_groups, dtype)
+    return ResNet(classes, Stem(stem, 7, 2, True), stream, inner, *rest)
 
 
-def _layers(dtype: Any, train: bool):
+def _layers(dtype: Any, groups: int, train: bool):
     """The convolution (width, kernel, stride) and the norm that all parts share."""
 
     def conv(width: int, kernel: int, stride: int, name: str) -> nn.Conv:
@@ -165,7 +174,7 @@ def _layers(dtype: Any, train: bool):
             width, size, strides, pad, use_bias=False, dtype=dtype, kernel_init=he, name=name
         )
 
-    return conv, partial(nn.BatchNorm, not train, momentum=0.9, epsilon=1e-5, dtype=dtype)
+    return conv, batch_norm(groups, train=train, dtype=dtype)
 
 
 def _pad(x: jax.Array, stride: int, width: int) -> jax.Array:

@@ -8,7 +8,6 @@ name, dtype and shape of each array in it, the groups (see description.py), and 
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sparsity import disk
 from sparsity.contract import Context, Method, State
+from sparsity.kernels.tensors import CODES
 from sparsity.surgery.description import (
     Masks,
     described,
@@ -30,19 +31,6 @@ from sparsity.units.partition import Partition, Tree, scale
 
 FORMAT = 1
 WEIGHTS, TEXT = "model.safetensors", "model.json"
-# dtypes as they are called here, and in a safetensors file.
-CODES = {
-    "bool": "BOOL",
-    **{
-        f"{sign}int{bits}": f"{sign.upper() or 'I'}{bits}"
-        for sign in ("", "u")
-        for bits in (8, 16, 32, 64)
-    },
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-}
 
 
 def folded(method: Method, state: State, context: Context) -> Tree:
@@ -94,7 +82,7 @@ def write(
     except (TypeError, ValueError) as error:
         raise ValueError(f"the provenance is not plain JSON data: {error}") from None
     folder.mkdir(parents=True, exist_ok=True)
-    _put({folder / WEIGHTS: weights, folder / TEXT: rendered})
+    disk.put({folder / WEIGHTS: weights, folder / TEXT: rendered})
 
 
 def read(folder: Path) -> tuple[dict[str, Any], Masks, dict[str, Any]]:
@@ -185,33 +173,6 @@ def _text(path: Path) -> dict[str, Any]:
     if version != FORMAT:
         raise ValueError(f"{path} is of format {version!r}; this version reads format {FORMAT}")
     return text
-
-
-def _put(contents: Mapping[Path, bytes]) -> None:
-    """Writes files under other names, and renames them once all are on the disk."""
-    unfinished = {path: path.with_name(f"{path.name}.tmp") for path in contents}
-    try:
-        for path, content in contents.items():
-            with unfinished[path].open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, named in unfinished.items():
-            named.replace(path)
-        for folder in {path.parent for path in contents}:
-            _sync(folder)
-    finally:
-        for named in unfinished.values():
-            named.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Brings a folder's list of names to the disk."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _safetensors() -> Any:

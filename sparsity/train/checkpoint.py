@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from sparsity.train import disk
+from sparsity import disk
 from sparsity.train.packing import Leaf, Tree, describe, differences, pack, stored_as, unpack
 from sparsity.train.sums import damage, seal, version_of
 

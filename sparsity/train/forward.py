@@ -1,4 +1,4 @@
-"""A model as two functions, and the only place where Linen is run: hooks are applied by one interceptor."""
+"""A model as functions, and the only place where Linen is run: hooks are applied by one interceptor."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -8,6 +8,8 @@ import jax
 from flax import linen as nn
 
 from sparsity.contract import NOTHING, Hook
+from sparsity.train.linen import site_of
+from sparsity.train.site import Site
 
 
 class Model(NamedTuple):
@@ -15,10 +17,12 @@ class Model(NamedTuple):
 
     init:  (key, inputs) -> (trained tree, mutable tree): {"params": ...} and, say, {"batch_stats": ...}.
     apply: (trained, mutable, inputs, train, hooks, key) -> (outputs, mutable).
+    sites: (trained, mutable, inputs) -> where each kernel multiplies, by the kernel's path; shapes will do.
     """
 
     init: Callable[[jax.Array, Any], tuple[Any, Any]]
     apply: Callable[..., tuple[jax.Array, Any]]
+    sites: Callable[..., dict[str, Site]] = lambda trained, mutable, inputs: {}
 
 
 def linen(module: nn.Module) -> Model:
@@ -49,7 +53,17 @@ def linen(module: nn.Module) -> Model:
             )
             return outputs, {**mutable, **changed}
 
-    return Model(init, apply)
+    def sites(trained: Any, mutable: Any, inputs: Any) -> dict[str, Site]:
+        found: dict[str, Site] = {}
+
+        def forward(trained, mutable, inputs):
+            with nn.intercept_methods(_recorder(found)):
+                return module.apply({**trained, **mutable}, inputs, train=False)
+
+        jax.eval_shape(forward, trained, mutable, inputs)
+        return found
+
+    return Model(init, apply, sites)
 
 
 def _interceptor(hooks: Mapping[str, Hook]) -> Callable[..., Any]:
@@ -59,5 +73,20 @@ def _interceptor(hooks: Mapping[str, Hook]) -> Callable[..., Any]:
             return next_call(*args, **kwargs)
         own = context.module.variables.get("params", {})
         return hook(lambda *inputs: next_call(*inputs, **kwargs), own, *args)
+
+    return intercept
+
+
+def _recorder(found: dict[str, Site]) -> Callable[..., Any]:
+    """Notes each module that has a kernel where it is called."""
+
+    def intercept(next_call, args, kwargs, context):
+        own = context.module.variables.get("params", {})
+        if "kernel" in own and context.method_name == "__call__":
+            path = "/".join(context.module.path)
+            key, site = f"params/{path}/kernel", site_of(context.module, own["kernel"], args[0])
+            again = site._replace(refusal="it is called in more ways than one")
+            found[key] = site if found.get(key, site) == site else again
+        return next_call(*args, **kwargs)
 
     return intercept

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sparsity.train import disk
+from sparsity import disk
 
 
 class Lines:

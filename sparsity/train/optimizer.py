@@ -22,7 +22,7 @@ from sparsity.train import directions, rates
 from sparsity.train.freezing import frozen, hold
 from sparsity.train.rates import schedule
 
-__all__ = ["frozen", "hold", "optimizer", "phase_scaled", "proximal", "schedule"]
+__all__ = ["coupled", "frozen", "hold", "optimizer", "phase_scaled", "proximal", "schedule"]
 
 Tree = Any
 Prox = Callable[[Tree, Any], Tree]
@@ -106,6 +106,17 @@ def optimizer(
         return many.update(updates, state, params, **extra)
 
     return optax.GradientTransformationExtraArgs(many.init, update)
+
+
+def coupled(name: str, prox: Prox | None) -> str:
+    """Why an update of some entries of a weight depends on the others, in words; "" where it does not."""
+    if prox is not None:
+        return "a proximal step shrinks whole blocks of the dense weight"
+    reasons = {
+        "lamb": "lamb scales an update by the norm of the whole weight",
+        "adafactor": "adafactor's moments are of whole rows and columns",
+    }
+    return reasons.get(name, "")
 
 
 def phase_scaled() -> optax.GradientTransformationExtraArgs:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sparsity.train.disk import sync
+from sparsity.disk import sync
 
 SUMS = "sha256.json"
 

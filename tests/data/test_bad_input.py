@@ -177,6 +177,8 @@ def test_only_the_files_that_are_absent_are_named(cifar_root):
 BAD_REQUESTS = [
     ({"name": "mnits"}, "no data set is called 'mnits'; did you mean 'mnist'.*tfds:NAME"),
     ({"name": 3}, "no data set is called 3"),
+    ({"name": "critoe"}, "no data set is called 'critoe'; did you mean 'criteo'"),
+    ({"name": "criteo"}, "'criteo' is a table, not images"),
     ({"name": "tfds:../mnist"}, "expected NAME, NAME/CONFIG"),
     ({"name": "tfds:mnist:latest"}, "expected NAME, NAME/CONFIG"),
     ({"split": "tset"}, "no split is called 'tset'; did you mean 'test'"),

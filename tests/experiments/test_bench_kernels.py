@@ -8,51 +8,149 @@ import sys
 
 import pytest
 
-from experiments import bench_kernels
-from experiments.reporting.kernels import VERBS
+from experiments import bench_kernels, kernel_table
+from experiments.kernel_layers import Layer, chosen, layers, layout_at
+from experiments.kernel_parts import Part, measure
+from experiments.reporting import kernels
+from sparsity.kernels import tuned
+from sparsity.kernels.geometry import geometry_of
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = ["--shape=16,64,64", "--blocks=8,16", "--rounds=3"]
+GEOMETRY = geometry_of((5, 5, 8), (3, 3), (1, 1), "SAME")
+TINY = Layer("tiny", 16, (64, 48), (8, 16), ("float32",))
+WINDOWS = Layer("tiny 3x3", 2, (72, 16), (8,), ("float32",), GEOMETRY)
+RATIOS = {"50": 0.9, "10": 5.0}
 
 
-def measured(out: pathlib.Path, *flags: str) -> dict:
-    """The results of a small benchmark."""
-    bench_kernels.main([*SMALL, *flags, f"--out={out}"])
-    (file,) = out.glob("*.json")
-    return json.loads(file.read_text())
+def part_of(layer, block, **ratios):
+    """A measured part, as a file of results holds it."""
+    verbs = dict.fromkeys(kernels.VERBS, RATIOS) | ratios
+    ms = dict.fromkeys(("forward", "dX", "dW", "step"), 2.0)
+    return {
+        "layer": layer.name,
+        "count": layer.count,
+        "shape": layer.shape,
+        "geometry": layer.geometry,
+        "dtype": "float32",
+        "block": block,
+        "load": 1.0,
+        "dense ms": ms,
+        "ratios": verbs,
+        "best": verbs,
+        "fall-back": dict.fromkeys(ms, 0.98),
+    }
 
 
-def test_what_was_measured_is_kept_and_the_page_holds_it(tmp_path):
-    first = measured(tmp_path, "--densities=50")
-    second = measured(tmp_path, "--densities=50,10", "--peers")
-    parts = {(part["block"], part["percent"]): part for part in second["parts"]}
-    assert list(parts) == [(8, 50), (8, 10), (16, 50), (16, 10)]
-    assert [parts[8, 50], parts[16, 50]] == first["parts"]
-    assert set(VERBS) <= set(parts[8, 10]["ratios"]) and "peer scipy BSR" in parts[8, 10]["ratios"]
-    assert all(ratio > 0 for part in second["parts"] for ratio in part["ratios"].values())
-    (page,) = tmp_path.glob("*.md")
-    rows = [line for line in page.read_text().splitlines() if line.startswith(("| 8 |", "| 16 |"))]
-    assert len(rows) == 4 and f"{parts[16, 10]['ratios']['step']:.2f}" in rows[3]
+def results_of(*parts):
+    """A file of results of this machine, as it is read back."""
+    made = bench_kernels.held(pathlib.Path("none"), bench_kernels.surroundings())
+    return json.loads(json.dumps(made | {"bandwidth": 1e10, "parts": list(parts)}))
+
+
+@pytest.mark.parametrize("layer", [TINY, WINDOWS])
+def test_a_part_holds_every_product_at_every_density(layer):
+    part = measure(Part(layer, "float32", 8, (50, 10), layer is TINY), 3)
+    names = set(kernels.VERBS) | ({"jax BCSR", "scipy BSR"} if layer is TINY else set())
+    assert names <= set(part["ratios"])
+    assert all(list(ratios) == ["50", "10"] for ratios in part["ratios"].values())
+    assert all(r > 0 for ratios in part["ratios"].values() for r in ratios.values())
+    assert set(part["fall-back"]) == set(part["dense ms"])
+
+
+def test_parts_that_are_there_are_not_measured_again(tmp_path, capsys):
+    flags = ["--layers=Criteo", "--blocks=20", "--densities=5", "--rounds=3"]
+    run = lambda: bench_kernels.main([*flags, "--cores=1", f"--out={tmp_path}"])
+    cores = os.sched_getaffinity(0)
+    try:
+        run()
+        (file,) = tmp_path.glob("*.json")
+        first = file.read_text()
+        assert "1 parts to measure" in capsys.readouterr().out
+        run()
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert "0 parts to measure" in capsys.readouterr().out and file.read_text() == first
+    page = (tmp_path / "README.md").read_text()
+    assert "| Criteo's first layer | float32 | 20 |" in page
+    for name in tmp_path.glob("*.svg"):
+        assert f"({name.name})" in page
 
 
 def test_figures_of_other_surroundings_are_not_kept(tmp_path):
-    measured(tmp_path, "--densities=50")
-    (file,) = tmp_path.glob("*.json")
-    found = json.loads(file.read_text())
-    found["surroundings"]["jax"] = "0.1"
-    found["parts"][0]["ms"]["step"] = -1.0
-    file.write_text(json.dumps(found))
-    again = measured(tmp_path, "--densities=50")
-    assert all(part["ms"]["step"] > 0 for part in again["parts"])
+    here, file = bench_kernels.surroundings(), tmp_path / "results.json"
+    file.write_text(json.dumps(results_of(part_of(TINY, 8))))
+    assert len(bench_kernels.held(file, here)["parts"]) == 1
+    assert bench_kernels.held(file, here | {"jax": "0.1"})["parts"] == []
+    assert bench_kernels.held(tmp_path / "none.json", here)["parts"] == []
+
+
+def test_no_part_starts_after_the_minutes_that_are_given(tmp_path, capsys):
+    asked = bench_kernels.parsed(["--minutes=0", "--layers=Criteo", f"--out={tmp_path}"])
+    bench_kernels.run(asked)
+    assert "3 parts are left after 0 minutes; call again" in capsys.readouterr().out
+
+
+def test_the_table_holds_what_was_measured(tmp_path):
+    found = results_of(part_of(TINY, 8), part_of(WINDOWS, 8, dW={"10": 2.0}))
+    file = kernel_table.write(found, tmp_path)
+    table, problem = tuned.look_up(tmp_path, found["surroundings"]["device"])
+    assert table is not None and not problem and file.parent == tmp_path
+    assert [entry.verb for entry in table.entries] == ["forward", "dx", "dw"] * 2
+    assert table.entries[0].ratios == {0.5: 0.9, 0.1: 5.0} and table.entries[5].ratios == {0.1: 2.0}
+    assert table.entries[3].geometry == GEOMETRY
+    with pytest.raises(ValueError, match="nothing has been measured"):
+        kernel_table.entries(results_of())
+
+
+def test_the_models_error_is_that_of_its_ratios():
+    exact = [e._replace(ratios={}) for e in kernel_table.entries(results_of(part_of(TINY, 8)))]
+    predicted = lambda e, d: kernel_table.model.predicted("cpu", e.at(d))
+    right = [e._replace(ratios={d: predicted(e, d) for d in (0.5, 0.1)}) for e in exact]
+    assert kernel_table.error("cpu", right) == (1.0, 1.0, 0, 6)
+    twice = [e._replace(ratios={d: 2 * r for d, r in e.ratios.items()}) for e in right]
+    assert kernel_table.error("cpu", twice)[:2] == pytest.approx((2.0, 2.0))
+
+
+def test_the_page_says_what_loses_and_what_nobody_measured():
+    made = kernels.pages([results_of(part_of(TINY, 8), part_of(WINDOWS, 8))], drawn=True)
+    page = made["README.md"]
+    assert "tiny 3x3 (float32, block 8) from 50% up" in page
+    assert "NVIDIA H200: unmeasured" in page and "TPU v5e: unmeasured" in page
+    assert "is off by a factor of" in page and "| tiny | float32 | 8 | 0.90 | 5.00 |" in page
+    pictures = [name for name in made if name.endswith(".svg")]
+    assert len(pictures) == 2 and all(f"({name})" in page for name in pictures)
+
+
+def test_pages_are_made_without_pictures_on_a_bare_machine():
+    made = kernels.pages([results_of(part_of(TINY, 8))], drawn=False)
+    assert not any(name.endswith(".svg") for name in made) and "![" not in made["README.md"]
+
+
+def test_what_no_kernel_serves_is_said_and_not_measured():
+    found = results_of(part_of(TINY, 8))
+    odd = [Part(TINY, dtype, 16, (50,), False) for dtype in ("float16", "float32")]
+    assert bench_kernels.missing_from(found, odd) == odd[1:]
+    page = kernels.pages([found], drawn=False)["README.md"]
+    assert "- tiny (float16, block 16): the CPU's kernel is for float32 and bfloat16" in page
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_layers_have_names_of_their_own_and_exact_densities(platform):
+    found = layers(platform)
+    assert len({layer.name for layer in found}) == len(found)
+    (criteo,) = chosen(found, ["Criteo"])
+    layout = layout_at(criteo, 20, 10)
+    assert layout.shape == criteo.shape and int(layout.count) == layout.capacity
+    with pytest.raises(ValueError, match="no layer's name holds LSTM; there are: "):
+        chosen(found, ["LSTM"])
 
 
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("--shape=16,64", "three positive integers"),
         ("--densities=0,10", "per cent in"),
         ("--rounds=2", "at least 3 rounds"),
-        ("--dtype=int8", "invalid choice"),
+        ("--cores=0", "cores to use here, not 0"),
         ("--blocks=big", "invalid"),
     ],
 )

@@ -16,6 +16,7 @@ from configs import digits
 from experiments.launch import Session, launch
 from experiments.reporting import canvas, figures, page, runs
 from experiments.reporting.comparison import marks
+from experiments.reporting.tradeoff import tradeoff
 
 STEPS = 30
 # All but the dense one share their programs, whatever they are called.
@@ -246,7 +247,7 @@ def test_a_method_has_one_colour_in_every_picture(grid):
     curve = runs.Curve((0, STEPS), (0.0, 0.9))
     own = f"var(--{looks['b'].name},"
     for svg in (
-        figures.accuracy_against_sparsity(rows, looks),
+        tradeoff(rows, looks),
         figures.sparsity_over_time(curve, (), STEPS, looks["b"]),
         figures.curves([figures.Line("b", curve, looks["b"])], STEPS, "loss"),
         figures.block_mask(np.ones((2, 3)), looks["b"]),

@@ -10,7 +10,9 @@ from experiments import sweep
 from experiments.reporting import families
 from experiments.surroundings import surroundings
 from experiments.sweeps import outcomes
-from experiments.sweeps.points import jobs, points
+from experiments.sweeps.jobs import jobs
+from experiments.sweeps.points import points
+from experiments.sweeps.slots import Wish
 
 NAMED = {
     "gradual": {"argument": "magnitude"},
@@ -35,7 +37,10 @@ def config(**changes):
 
 
 def test_a_sweep_runs_once_keeps_what_failed_and_is_written_down(tmp_path):
-    rows = sweep.run(config(), partial(outcomes.run, folder=tmp_path / "runs", workers=2))
+    rows, there = sweep.run(
+        config(), partial(outcomes.run, folder=tmp_path / "runs", wish=Wish(workers=2))
+    )
+    assert there["versions"] == surroundings()["versions"] and "cause" not in there
     assert [row.name for row in rows] == list(NAMED)
     gradual, diverges, soft = rows
     assert set(gradual.accuracies) == set(soft.accuracies) == {0, 1}
@@ -46,8 +51,9 @@ def test_a_sweep_runs_once_keeps_what_failed_and_is_written_down(tmp_path):
     for job in jobs("configs/digits.py", [{**config()["set"], **NAMED["gradual"], "seed": 1}]):
         summary = json.loads((tmp_path / "runs" / job.name / "summary.json").read_text())
         assert 100 * summary["accuracy"] == gradual.accuracies[1]
-    read = sweep.run(config(), partial(outcomes.read, folder=tmp_path / "runs"))
+    read, _ = sweep.run(config(), partial(outcomes.read, folder=tmp_path / "runs"))
     assert [row.accuracies for row in read] == [row.accuracies for row in rows]
+    assert [row.causes for row in read] == [row.causes for row in rows]
     how = {"command": "x", "surroundings": surroundings(), "set": {}, "seeds": [0, 1]}
     paths = families.write(tmp_path / "out" / "small", "A title", rows, how)
     words = paths[0].read_text()
@@ -77,10 +83,9 @@ def test_blocks_that_change_places_are_counted_and_a_changing_count_is_not(tmp_p
     assert (found.entropy, found.maximum) == (0.5, 4)
 
 
-def test_points_of_a_product_are_named_by_what_they_set():
-    row = families.Row("", {"plan.c": 2.0, "density": "0.1"}, {}, (), ())
-    assert families.called(row) == "c 2.0, density 0.1"
-    assert families.table([row])[1] == ["c 2.0, density 0.1", *[""] * 6]
+def test_a_point_that_was_not_run_is_blank():
+    row = families.Row("", {}, {}, (), ())
+    assert families.table([row])[1] == ["as it is", *[""] * 6]
 
 
 BAD = [

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sparsity.kernels.layout import Layout, from_mask, grid_of
+from sparsity.kernels.packed import Reading, array_of
 
 
 class Case(NamedTuple):
@@ -37,6 +38,8 @@ CASES = {
     "wide blocks": Case((20, 130), (4, 64)),
     "one block larger than the weight": Case((9, 11), (16, 16)),
 }
+# Each compiles programs of its own; the quick tests try these.
+QUICK = ("even", "Criteo's 5, ragged", "tall blocks, ragged")
 KINDS = ("random", "dead", "alive", "one block", "one row", "one column", "empty row and column")
 FILLS = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**31 - 1))
 
@@ -74,3 +77,21 @@ def entries(mask: np.ndarray, case: Case) -> np.ndarray:
 def normal(seed: int, *shape: int, dtype=jnp.float32) -> jax.Array:
     """A draw that does not compile per shape."""
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def holed(seed: int, reading: Reading, block: tuple[int, int], density: float = 0.4):
+    """An array with dead blocks that are +0, and its mask (count, R, C)."""
+    rng = np.random.default_rng(seed)
+    (k, n), (br, bc) = reading.matrix, block
+    mask = rng.random((reading.matrices, -(-k // br), -(-n // bc))) < density
+    alive = np.kron(mask, np.ones((1, br, bc)))[:, :k, :n]
+    matrices = np.where(alive, rng.normal(size=alive.shape), 0).astype(np.float32)
+    return array_of(matrices if reading.stack else matrices[0], reading), mask
+
+
+def same(got, asked):
+    """Asserts that two trees are the same, bit for bit."""
+    assert jax.tree.structure(got) == jax.tree.structure(asked)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(asked), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from sparsity.kernels import product, reference
+from sparsity.kernels import backends, reference
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.layout import inside, pack, unpack
@@ -18,6 +18,8 @@ from tests.kernels.cases import KINDS, Case, layout_of, mask_of_kind, normal
 WINDOWS = {
     "3x3": ((6, 7, 8), (3, 3), (1, 1), "SAME", 20, (8, 8)),
     "3x3 with stride": ((9, 8, 16), (3, 3), (2, 2), "SAME", 16, (8, 16)),
+    "padded as is said": ((9, 8, 8), (3, 3), (2, 2), ((1, 1), (1, 1)), 16, (8, 8)),
+    "1x1 in a frame": ((4, 4, 8), (1, 1), (1, 1), ((1, 0), (0, 2)), 8, (8, 8)),
     "valid, unequal strides": ((8, 9, 6), (3, 2), (1, 3), "VALID", 10, (3, 5)),
     "5x1": ((7, 4, 4), (5, 1), (2, 1), "VALID", 8, (2, 8)),
     "1x1 with stride": ((7, 6, 24), (1, 1), (2, 2), "SAME", 16, (16, 16)),
@@ -29,7 +31,14 @@ WINDOWS = {
 def sparse(window, x, packed, layout, bias):
     _, kernel, strides, padding, *_ = window
     return block_sparse_convolution(
-        x, packed, layout, kernel=kernel, strides=strides, padding=padding, bias=bias
+        x,
+        packed,
+        layout,
+        kernel=kernel,
+        strides=strides,
+        padding=padding,
+        bias=bias,
+        path="sparse",
     )
 
 
@@ -58,8 +67,19 @@ def with_gradients(run, name):
     return jax.jit(both)
 
 
-@pytest.mark.parametrize("name", WINDOWS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("bfloat16", 3e-2)])
+# In bfloat16 one window in the quick suite: each compiles for seconds.
+@pytest.mark.parametrize(
+    ("name", "dtype", "tolerance"),
+    [
+        *((name, "float32", 2e-5) for name in WINDOWS),
+        ("3x3 with stride", "bfloat16", 3e-2),
+        *(
+            pytest.param(name, "bfloat16", 3e-2, marks=pytest.mark.slow)
+            for name in WINDOWS
+            if name != "3x3 with stride"
+        ),
+    ],
+)
 def test_it_is_the_convolution_and_so_are_its_gradients(name, dtype, tolerance):
     image, kernel, strides, padding, outputs, block = WINDOWS[name]
     geometry = geometry_of(image, kernel, strides, padding)
@@ -83,7 +103,7 @@ def test_a_block_over_several_taps_runs_dense_and_says_so():
     image, kernel, strides, padding, outputs, block = WINDOWS["a block over several taps"]
     geometry = geometry_of(image, kernel, strides, padding)
     layout = layout_of(Case((geometry.rows, outputs), block), np.ones((6, 3), bool))
-    module, reason = product.backend_of("cpu", layout, jnp.float32, geometry)
+    module, reason = backends.backend_of("cpu", layout, jnp.float32, geometry)
     assert module.__name__.endswith("dense")
     assert "blocks of 8 rows do not divide the 5 channels" in reason
 
@@ -94,7 +114,9 @@ def test_it_maps_over_stacked_weights_and_takes_any_leading_axes():
     layouts = jax.tree.map(lambda *a: jnp.stack(a), *(layout_of(case, m) for m in masks))
     packed = jax.vmap(pack)(normal(0, 3, *case.shape), layouts)
     x = normal(1, 3, 2, 2, 5, 6, 8)
-    one = functools.partial(block_sparse_convolution, kernel=(3, 3), activation="relu")
+    one = functools.partial(
+        block_sparse_convolution, kernel=(3, 3), activation="relu", path="sparse"
+    )
     y = jax.jit(jax.vmap(one))(x, packed, layouts)
     for i in range(3):
         layout = jax.tree.map(lambda a, i=i: a[i], layouts)

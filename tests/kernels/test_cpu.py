@@ -78,6 +78,25 @@ def test_shapes_of_several_panels_are_right(block):
 
 
 @needs_compiler
+@pytest.mark.parametrize("block", [(5, 5), (7, 3), (20, 20)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_blocks_narrower_than_vectors_are_right(block, dtype):
+    """Rows lie along the vectors: more of them than a pass of dW takes, and a last vector in part."""
+    case = Case((66, 41), block)
+    layout = layout_of(case, mask_of_kind("random", 3, case.grid))
+    packed = pack(normal(1, *case.shape, dtype=dtype), layout)
+    x, dy = normal(2, 1045, 66, dtype=dtype), normal(3, 1045, 41, dtype=dtype)
+    for run, args in (
+        ("forward", (x, packed, layout, normal(4, 41), "relu")),
+        ("dx", (dy, packed, layout)),
+        ("dw", (x, dy, layout)),
+    ):
+        got, asked = (np.asarray(getattr(m, run)(*args), np.float32) for m in (cpu, dense))
+        tolerance = 2e-5 if dtype == "float32" else 2e-2
+        np.testing.assert_allclose(got, asked, rtol=0, atol=tolerance * np.abs(asked).max())
+
+
+@needs_compiler
 def test_the_number_of_threads_changes_no_bit():
     code = """if True:
         import hashlib, os, sys

@@ -18,10 +18,10 @@ from sparsity.kernels.layout import (
     unpack,
 )
 from sparsity.kernels.validation import validate
-from tests.kernels.cases import CASES, FILLS, Case, entries, layout_of, mask_of_kind, normal
+from tests.kernels.cases import CASES, FILLS, QUICK, Case, entries, layout_of, mask_of_kind, normal
 
 EVEN = Case((64, 96), (16, 16))
-cases = st.sampled_from(sorted(CASES))
+cases = st.sampled_from(QUICK)
 
 
 @given(cases, FILLS)
@@ -71,6 +71,21 @@ def test_chunks_cover_every_live_block_once_and_every_column(name, fill, size):
     covered = [(p, col) for col, first, n in runs for p in range(first, first + n)]
     cols = np.asarray(layout.cols)[: int(layout.count)].tolist()
     assert covered == list(enumerate(cols))
+
+
+@pytest.mark.slow
+@given(st.sampled_from(sorted(CASES)), FILLS)
+def test_every_case_obeys_these_laws(name, fill):
+    for law in (
+        test_a_layout_is_its_mask,
+        test_pack_and_unpack_keep_what_lives,
+        test_the_transposed_layout_is_that_of_the_transpose,
+    ):
+        law.hypothesis.inner_test(name, fill)
+    for size in (1, 3, 8):
+        test_chunks_cover_every_live_block_once_and_every_column.hypothesis.inner_test(
+            name, fill, size
+        )
 
 
 def test_new_masks_of_a_capacity_compile_nothing():

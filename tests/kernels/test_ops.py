@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from sparsity.kernels import ops, product, reference
+from sparsity.kernels import backends
 from sparsity.kernels.layout import Layout, from_mask, pack
+from sparsity.kernels.ops import block_sparse_matmul
+from sparsity.kernels.reference import block_sparse_matmul as plain
 from tests.kernels.cases import CASES, FILLS, Case, layout_of, mask_of_kind, normal
 
 DTYPES = {"float32": 2e-5, "bfloat16": 3e-2}
+# The kernel, however small the product.
+sparse = functools.partial(block_sparse_matmul, path="sparse")
 EVEN = Case((32, 48), (8, 16))
 
 
@@ -26,9 +30,9 @@ def weighed(product, activation, x, packed, layout, bias, scale, weights):
 
 
 @functools.cache
-def with_gradients(module, activation):
+def with_gradients(product, activation):
     """(x, packed, layout, bias, scale, weights) -> product and gradients of x, packed, bias, scale."""
-    run = functools.partial(weighed, module.block_sparse_matmul, activation)
+    run = functools.partial(weighed, product, activation)
 
     def both(*args):
         (_, y), gradients = jax.value_and_grad(run, (0, 1, 3, 4), has_aux=True)(*args)
@@ -63,11 +67,33 @@ def arguments(case, fill, dtype, rows=7):
     )
 
 
-@settings(max_examples=40)
-@given(st.sampled_from(sorted(CASES)), FILLS, st.sampled_from(sorted(DTYPES)))
-def test_the_product_and_its_gradients_are_the_definitions(name, fill, dtype):
+# Each case and dtype compiles for seconds: four in the quick suite, all in the slow one.
+@settings(max_examples=30)
+@given(
+    st.sampled_from(
+        [
+            ("Criteo's 5, ragged", "float32"),
+            ("tall blocks, ragged", "float32"),
+            ("wide blocks", "bfloat16"),
+            ("even", "float32"),
+        ]
+    ),
+    FILLS,
+)
+def test_the_product_and_its_gradients_are_the_definitions(case, fill):
+    check_against_definition(*case, fill)
+
+
+@pytest.mark.slow
+@settings(max_examples=100)
+@given(st.sampled_from(sorted(CASES)), st.sampled_from(sorted(DTYPES)), FILLS)
+def test_for_every_case_the_product_and_its_gradients_are_the_definitions(name, dtype, fill):
+    check_against_definition(name, dtype, fill)
+
+
+def check_against_definition(name, dtype, fill):
     args = arguments(CASES[name], fill, dtype)
-    got, asked = (with_gradients(module, None)(*args) for module in (ops, reference))
+    got, asked = (with_gradients(run, None)(*args) for run in (sparse, plain))
     agree(got, asked, DTYPES[dtype])
     live = np.asarray(args[2].live)
     # Padding gets exact zeros; it held NaN.
@@ -79,34 +105,34 @@ def test_the_product_and_its_gradients_are_the_definitions(name, fill, dtype):
 def test_activations_and_their_gradients_are_the_definitions(name, activation):
     for seed in range(3):
         args = arguments(CASES[name], ("random", seed), jnp.float32)
-        got, asked = (with_gradients(module, activation)(*args) for module in (ops, reference))
+        got, asked = (with_gradients(run, activation)(*args) for run in (sparse, plain))
         agree(got, asked, DTYPES["float32"])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 13, 300, 1100])
 def test_any_number_of_rows_will_do(rows):
     args = arguments(EVEN, ("random", rows), jnp.float32, rows)
-    got, asked = (with_gradients(module, None)(*args) for module in (ops, reference))
+    got, asked = (with_gradients(run, None)(*args) for run in (sparse, plain))
     agree(got, asked, DTYPES["float32"])
 
 
 def test_no_rows_give_no_rows():
     args = arguments(EVEN, ("random", 0), jnp.float32, 0)
-    y, dx, dpacked, *_ = with_gradients(ops, None)(*args)
+    y, dx, dpacked, *_ = with_gradients(sparse, None)(*args)
     assert y.shape == (0, 48) and dx.shape == (0, 32) and not np.any(dpacked)
 
 
 def test_leading_axes_of_x_are_rows():
     x, packed, layout, *_ = arguments(EVEN, ("random", 3), jnp.float32, 12)
-    y = ops.block_sparse_matmul(x, packed, layout)
+    y = sparse(x, packed, layout)
     for shape in ((32,), (3, 4, 32), (2, 1, 6, 32)):
-        z = ops.block_sparse_matmul(x[0] if shape == (32,) else x.reshape(shape), packed, layout)
+        z = sparse(x[0] if shape == (32,) else x.reshape(shape), packed, layout)
         assert z.shape == (*shape[:-1], 48)
         agree(z.reshape(-1, 48), y[: z.size // 48], 1e-6)
 
 
 def test_new_masks_of_a_capacity_compile_nothing():
-    run = jax.jit(functools.partial(weighed, ops.block_sparse_matmul, "relu"))
+    run = jax.jit(functools.partial(weighed, sparse, "relu"))
     step = jax.jit(jax.grad(lambda *args: run(*args)[0], (0, 1)))
     for seed in range(4):
         step(*arguments(EVEN, ("random", seed), jnp.float32))
@@ -116,12 +142,12 @@ def test_new_masks_of_a_capacity_compile_nothing():
 def test_other_dtypes_run_dense_and_right():
     with jax.enable_x64(True):
         x, packed, layout, bias, *_ = arguments(EVEN, ("random", 4), jnp.float64)
-        y = ops.block_sparse_matmul(x, packed, layout, bias=bias)
-        asked = reference.block_sparse_matmul(x, packed, layout, bias=bias)
+        y = sparse(x, packed, layout, bias=bias)
+        asked = plain(x, packed, layout, bias=bias)
         assert y.dtype == jnp.float64
         np.testing.assert_allclose(y, asked, rtol=1e-12, atol=1e-12)
-    assert "not float64" in product.backend_of("cpu", layout, jnp.float64)[1]
-    assert "no block-sparse kernel for rocm" in product.backend_of("rocm", layout, jnp.float32)[1]
+    assert "not float64" in backends.backend_of("cpu", layout, jnp.float64)[1]
+    assert "no block-sparse kernel for rocm" in backends.backend_of("rocm", layout, jnp.float32)[1]
 
 
 # ---- Transformations ----
@@ -146,9 +172,7 @@ def test_it_maps_over_stacked_weights(axes):
     given_ = stack()
     first = lambda tree: jax.tree.map(lambda a: a[0], tree)
     args = [a if axis == 0 else first(a) for a, axis in zip(given_, axes, strict=True)]
-    got, asked = (
-        gradients(jax.vmap(module.block_sparse_matmul, axes), *args) for module in (ops, reference)
-    )
+    got, asked = (gradients(jax.vmap(run, axes), *args) for run in (sparse, plain))
     agree(got, asked, 2e-5)
 
 
@@ -156,10 +180,10 @@ def test_it_maps_twice():
     x, packed, layouts = stack()
     xs = jnp.stack([x, 2 * x])
     # The outer map shares the weights: the heads' axis is the inner one.
-    twice = lambda m: jax.vmap(jax.vmap(m.block_sparse_matmul), (0, None, None))
+    twice = lambda run: jax.vmap(jax.vmap(run), (0, None, None))
     agree(
-        gradients(twice(ops), xs, packed, layouts),
-        gradients(twice(reference), xs, packed, layouts),
+        gradients(twice(sparse), xs, packed, layouts),
+        gradients(twice(plain), xs, packed, layouts),
         2e-5,
     )
 
@@ -167,17 +191,15 @@ def test_it_maps_twice():
 def test_it_scans_and_rematerialises():
     x, packed, layouts = stack()
 
-    def net(module, x, packed):
+    def net(run, x, packed):
         @jax.checkpoint
         def layer(x, weights):
-            y = module.block_sparse_matmul(x, *weights, activation="gelu")
+            y = run(x, *weights, activation="gelu")
             return y[:, :32], None
 
         return jax.lax.scan(layer, x, (packed, layouts))[0]
 
-    got, asked = (
-        gradients(functools.partial(net, module), x[0], packed) for module in (ops, reference)
-    )
+    got, asked = (gradients(functools.partial(net, run), x[0], packed) for run in (sparse, plain))
     agree(got, asked, 2e-5)
 
 
@@ -187,11 +209,11 @@ def test_it_runs_on_shards(check):
     x, packed, layouts = stack()
     packed, layout = packed[0], jax.tree.map(lambda a: a[0], layouts)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    local = functools.partial(ops.block_sparse_matmul, activation="relu")
+    local = functools.partial(sparse, activation="relu")
     sharded = jax.shard_map(
         local, mesh=mesh, in_specs=(P("data"), P(), P()), out_specs=P("data"), check_vma=check
     )
-    asked = functools.partial(reference.block_sparse_matmul, activation="relu")
+    asked = functools.partial(plain, activation="relu")
     got = gradients(sharded, x[0], packed, layout)
     agree(got, gradients(asked, x[0], packed, layout), 2e-5)
 
@@ -203,7 +225,7 @@ def call(**changes):
     """A product with some arguments exchanged."""
     x, packed, layout, bias, scale, _ = arguments(EVEN, ("random", 0), jnp.float32)
     args = {"x": x, "packed": packed, "layout": layout, "bias": bias, "scale": scale} | changes
-    return ops.block_sparse_matmul(**args)
+    return block_sparse_matmul(**args)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from sparsity.kernels import dense, product, reference, tpu, tpu_budget
+from sparsity.kernels import backends, dense, reference, tpu, tpu_budget
 from sparsity.kernels.layout import from_mask, pack
 from sparsity.kernels.ops import block_sparse_matmul
 from sparsity.kernels.runs import from_runs, runs_of, to_runs
@@ -145,7 +145,9 @@ def test_every_variant_is_lowered_for_a_tpu(block, dtype):
     x, packed = normal(0, 130, layout.shape[0], dtype=dtype), normal(1, 16, *block, dtype=dtype)
 
     def loss(x, packed, layout):
-        return jnp.sum(block_sparse_matmul(x, packed, layout).astype(jnp.float32) ** 2)
+        return jnp.sum(
+            block_sparse_matmul(x, packed, layout, path="sparse").astype(jnp.float32) ** 2
+        )
 
     both = jax.jit(jax.grad(loss, (0, 1)))
     module = jax.export.export(both, platforms=["tpu"])(x, packed, layout).mlir_module()
@@ -191,7 +193,7 @@ def test_runs_hold_every_live_block_once(kind):
 def test_what_has_no_kernel_is_refused_in_words_and_runs_dense(shape, block, dtype, words):
     grid = (-(-shape[0] // block[0]), -(-shape[1] // block[1]))
     layout = from_mask(np.zeros(grid, bool), shape, block, 1)
-    module, reason = product.backend_of("tpu", layout, dtype)
+    module, reason = backends.backend_of("tpu", layout, dtype)
     assert module is dense and words in reason
 
 
@@ -206,7 +208,7 @@ def test_mapped_products_are_lowered_for_a_tpu(over):
     layout = from_mask(np.ones((4, 4), bool), (64, 64), (16, 16))
 
     def gradients(x, packed, layout):
-        loss = lambda x, packed: jnp.sum(block_sparse_matmul(x, packed, layout) ** 2)
+        loss = lambda x, packed: jnp.sum(block_sparse_matmul(x, packed, layout, path="sparse") ** 2)
         return jax.grad(loss, (0, 1))(x, packed)
 
     x, packed, leading = normal(0, 130, 64), normal(1, 16, 16, 16), (2,)

@@ -86,6 +86,8 @@ def test_imagenet_networks_have_the_published_parameters(name, published, weight
     [
         ("resnet56", 10, 32, 125_485_696),
         ("resnet110", 10, 32, 252_887_680),
+        ("resnet18", 1000, 224, 1_814_073_344),
+        ("resnet34", 1000, 224, 3_663_761_408),
         ("resnet50", 1000, 224, 4_089_184_256),
     ],
 )

@@ -22,8 +22,9 @@ from sparsity.plan.phases import parse, phase
 from sparsity.target import Target, final_context
 from sparsity.train.forward import linen
 from sparsity.train.loop import Diverged, Every, Place, Run, compilations, fit
+from sparsity.train.objectives import cross_entropy
 from sparsity.train.optimizer import optimizer
-from sparsity.train.step import Span, cross_entropy, programs
+from sparsity.train.step import Span, programs
 from sparsity.units.blocks import Rule, blocks
 from sparsity.units.partition import leaves, pool
 
@@ -72,7 +73,7 @@ def setting(make, plan, density="0.25", dtype=jnp.float32, **options):
         programs=made,
         plan=parsed,
         target=target,
-        source=lambda step: data(),
+        source=lambda step, batches=1: data(),
         evaluate=lambda state, context: {"accuracy": accuracy(made, state, context)},
         emit=records.append,
         every=Every(log=10),

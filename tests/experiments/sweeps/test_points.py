@@ -1,10 +1,13 @@
 """Sweeps multiply, repeat themselves, and refuse what no config has."""
 
+import json
 import math
+import re
 
 import pytest
 
-from experiments.sweeps.points import jobs, points, resolved
+from experiments.sweeps.jobs import jobs, resolved
+from experiments.sweeps.points import family, picked, points
 
 DIGITS = "configs/digits.py"
 
@@ -27,16 +30,40 @@ def test_the_parts_of_a_sweep_multiply_in_order():
     assert points({}) == [{}]
 
 
+def test_points_are_called_by_their_names_and_by_what_they_set():
+    named = {"plain": {}, "steep": {"product": {"plan.c": [2, 4]}}}
+    found = family({"named": named, "zip": {"seed": [0]}})
+    assert [f.name for f in found] == ["plain, seed 0", "steep, c 2, seed 0", "steep, c 4, seed 0"]
+    assert found[1].point == {"plan.c": 2, "seed": 0}
+    assert points(picked({"named": named}, ["plain"])) == [{}]
+    with pytest.raises(ValueError, match="did you mean 'steep'"):
+        picked({"named": named}, ["step"])
+
+
+def test_the_sweep_on_the_page_is_one(pytestconfig):
+    page = (pytestconfig.rootpath / "docs" / "sweeps.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    space: dict = {}
+    exec(compile(block, "docs/sweeps.md", "exec"), space)  # noqa: S102 (our own page)
+    config = json.loads(space["config"].to_json())
+    found = family(config["sweep"])
+    assert len(found) == 2 * 2 * 8 * 4
+    assert found[1].name.endswith("attention, argument sequential_attention, c 2.0")
+    assert len(jobs(config["base"], [{**config["set"], **f.point} for f in found])) == len(found)
+
+
 def test_random_draws_lie_in_their_bounds_and_are_the_same_at_each_call():
     fields = {
         "a": {"log_uniform": [1e-4, 1.0]},
         "b": {"uniform": [2.0, 3.0]},
         "c": {"choice": [1, "x"]},
+        "d": {"integers": [1, 3]},
     }
     found = points({"random": {"samples": 200, "seed": 3, "fields": fields}})
     assert found == points({"random": {"samples": 200, "seed": 3, "fields": fields}})
     assert found != points({"random": {"samples": 200, "seed": 4, "fields": fields}})
     assert all(1e-4 <= p["a"] <= 1 and 2 <= p["b"] <= 3 and p["c"] in (1, "x") for p in found)
+    assert {p["d"] for p in found} == {1, 2, 3}
     logs = sorted(math.log10(p["a"]) for p in found)
     assert -2.4 < logs[100] < -1.6
 
@@ -71,6 +98,13 @@ BAD = [
         {"random": {"samples": 1, "fields": {"seed": {"uniformly": [0, 1]}}}},
         "no draw of seed .* did you mean 'uniform'",
     ),
+    ({"random": {"samples": 1, "fields": {"seed": [0, 1]}}}, "seed is drawn by one of uniform"),
+    ({"random": {"samples": 1, "fields": {"seed": {"integers": [3, 1]}}}}, "two rising integers"),
+    ({"random": {"samples": 1, "fields": {"steps": {"log_uniform": [0, 1]}}}}, "bounds above 0"),
+    ({"random": {"sampels": 1, "fields": {}}}, "did you mean 'samples'"),
+    ({"random": {"samples": 0, "fields": {}}}, "has samples, a count"),
+    ({"named": {"a": 3}}, "the sweep's 'a' is a mapping of fields, not 3"),
+    ({"product": {"steps": [0]}}, "steps is an integer of 1 or more, not 0"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
@@ -23,6 +23,22 @@ def make(folder: Path) -> None:
         make(folder.parent)
     folder.mkdir(exist_ok=True)
     sync(folder.parent)
+
+
+def put(contents: Mapping[Path, bytes]) -> None:
+    """Writes files that belong together under other names, and renames them once all are on the disk."""
+    unfinished = {path: path.with_name(f"{path.name}.tmp") for path in contents}
+    try:
+        for path, content in contents.items():
+            unfinished[path].write_bytes(content)
+            sync(unfinished[path])
+        for path, named in unfinished.items():
+            named.replace(path)
+        for folder in {path.parent for path in contents}:
+            sync(folder)
+    finally:
+        for named in unfinished.values():
+            named.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,128 @@
+"""What a run has left so far, and the checkpoints from which a later launch goes on."""
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.assemble import Experiment
+from experiments.session import Session
+from experiments.status import set_status
+from experiments.surroundings import moved, surroundings
+from experiments.workdir import Workdir, differences
+from sparsity.train import checkpoint, log
+from sparsity.train.descent import Held
+from sparsity.train.loop import Diverged, Place, released
+from sparsity.train.state import TrainState, trained
+from sparsity.units.partition import leaves
+
+# What a launch saves beside a state.
+EXTRA = {"acts": int, "metrics": int, "seconds": float, "config": dict, "surroundings": dict}
+
+
+class Ledger:
+    """What a run has left so far: it saves states with what is needed to go on from them."""
+
+    def __init__(self, experiment: Experiment, here: Workdir, session: Session) -> None:
+        self._config, self._here, self._session = experiment.config, here, session
+        self._began = time.monotonic()
+        self._now: tuple[Place, Held, int] | None = None
+        self._programs = experiment.shared.programs
+
+    def restore(self, fresh: TrainState) -> tuple[TrainState, int]:
+        """The newest intact checkpoint's state, with the acts that were done there; else the fresh one."""
+        here, say = self._here, self._session.say
+        state, extra, notes = fresh, {}, []
+        checkpoint.recover(here.checkpoints)
+        if checkpoint.latest(here.checkpoints) is not None:
+            state, extra, notes = checkpoint.restore(here.checkpoints, fresh)
+            _refuse_foreign(extra, self._config, here)
+        for note in notes:
+            say(note)
+        if extra:
+            say(f"{here.path}: going on from step {int(state.step)}")
+            if changed := moved(extra["surroundings"], surroundings()):
+                say(
+                    f"not what it ran on before, so its last bits may come out otherwise: {changed}"
+                )
+            was, now = extra["config"].get("execution", "masked"), self._config["execution"]
+            if was != now:
+                say(f"execution {was} then and {now} now: its last bits come out otherwise")
+        size = extra.get("metrics", 0)
+        held = here.metrics.stat().st_size if here.metrics.exists() else 0
+        if held < size:
+            say(f"{here.metrics} has lost its end: {held} bytes of {size} are there")
+        self.lines = log.Lines(here.metrics, size)
+        self._began -= extra.get("seconds", 0.0)
+        return state, extra.get("acts", 0)
+
+    def at(self, place: Place, held: Held) -> None:
+        """The run has come to a place; nothing is written."""
+        self._now = place, held, self.lines.size
+
+    def save_now(self) -> None:
+        """A checkpoint of where the run has last been."""
+        if self._now:
+            self._save(*self._now)
+
+    def save(self, place: Place, state: TrainState) -> None:
+        """A checkpoint of the state at a place."""
+        self._save(place, state, self.lines.size)
+
+    def _save(self, place: Place, held: Held, metrics: int) -> None:
+        state = released(self._programs, held)
+        _refuse_nonfinite(state)
+        self.lines.sync()
+        extra = {
+            "acts": place.acts,
+            "metrics": metrics,
+            "seconds": self.seconds(),
+            "config": self._config,
+            "surroundings": surroundings(),
+        }
+        checkpoint.save(self._here.checkpoints, place.step, state, extra)
+
+    def rescue(self) -> None:
+        """Saves what can be saved of a run that does not answer, and writes why it ended."""
+        if self._here.summary.exists():
+            set_status(self._here, "done")
+            return
+        stop = self._session.stop
+        cause = stop.reason if stop else ""
+        try:
+            self.save_now()
+        # The step in flight may have taken the arrays (RuntimeError), or the disk be full.
+        except (RuntimeError, OSError, Diverged) as error:
+            first = str(error).splitlines()[0]
+            cause += f"; goes on from the last checkpoint, as this place was not saved: {first}"
+        with contextlib.suppress(OSError):
+            set_status(self._here, "preempted", cause)
+
+    def seconds(self) -> float:
+        """Of this launch and of those before it, up to the checkpoints that were gone on from."""
+        return round(time.monotonic() - self._began, 2)
+
+
+def _refuse_foreign(extra: Mapping[str, Any], config: Mapping[str, Any], here: Workdir) -> None:
+    lacking = [name for name, kind in EXTRA.items() if not isinstance(extra.get(name), kind)]
+    if lacking:
+        raise ValueError(
+            f"the checkpoint in {here.checkpoints} was not saved by a launch: it lacks {lacking[0]}"
+        )
+    if lines := differences(extra["config"], config):
+        listed = "\n  ".join(lines)
+        raise ValueError(
+            f"the checkpoint in {here.checkpoints} belongs to another config; put it back where it came "
+            f"from, or ask for:\n  {listed}"
+        )
+
+
+def _refuse_nonfinite(state: TrainState) -> None:
+    """Keeps NaNs out of the checkpoints, so that the last one is good."""
+    tree = jax.device_get(trained(state.wrapped))
+    bad = [path for path, leaf in leaves(tree).items() if not np.isfinite(leaf).all()]
+    if bad:
+        raise Diverged(f"not finite at step {int(state.step)}: {', '.join(bad)}")

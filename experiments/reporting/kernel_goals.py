@@ -1,0 +1,76 @@
+"""What the kernels were built to reach, beside what they reach; for devices that none had, the prediction."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sparsity.kernels.calls import VERBS
+from sparsity.kernels.explain import explain
+from sparsity.kernels.model import MACHINES, predicted
+from sparsity.kernels.tuned import Entry
+
+# Forward, float32, 256 rows, 2048 x 2048, blocks 32 and 64, any mask: cores -> per cent -> ratio.
+CPU = {1: {30: 2.2, 20: 3.3, 10: 5.5, 5: 9.5}, 2: {30: 1.7, 20: 2.4, 10: 5.0, 5: 7.5}}
+CPU_LAYER = "256 rows, 2048 x 2048"
+# Forward, bfloat16, 8192 rows, 4096 x 4096: block -> per cent -> ratio.
+H200 = {
+    128: {30: 2.3, 20: 3.4, 10: 6.0, 5: 7.0},
+    64: {30: 1.4, 20: 2.1, 10: 4.0, 5: 6.5},
+    32: {30: 1.0, 20: 1.2, 10: 2.3, 5: 4.3},
+    16: {30: 1.0, 20: 1.0, 10: 1.2, 5: 2.4},
+}
+PREDICTED = (
+    "The model's ratios for 8192 rows, 4096 x 4096, bfloat16, from the device's ceilings alone; "
+    "`make bench-kernels` on such a machine measures them in one call."
+)
+
+
+def goals(here: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Measured against the goals of a CPU with so many cores; nothing for other devices."""
+    asked = CPU.get(here["cores"], {}) if here["platform"] == "cpu" else {}
+    kept = [p for p in parts if (p["layer"], p["dtype"]) == (CPU_LAYER, "float32")]
+    kept = [p for p in kept if p["block"] in (32, 64)]
+    if not asked or not kept:
+        return []
+    lines = [f"Goals for {CPU_LAYER}, float32, forward, any mask:", ""]
+    lines += ["| | " + " | ".join(f"{p}%" for p in asked) + " |", "| --- " * (1 + len(asked)) + "|"]
+    lines.append("| goal | " + " | ".join(f"{r:g}" for r in asked.values()) + " |")
+    for part in kept:
+        for verb in ("forward", "forward, unbalanced"):
+            ratios, best = part["ratios"][verb], part["best"][verb]
+            fast = [f"{best[str(p)]:.2f}" if str(p) in best else "" for p in asked]
+            cells = [f"{ratios[str(p)]:.2f}" if str(p) in ratios else "" for p in asked]
+            lines.append(f"| block {part['block']}, {verb} | " + " | ".join(cells) + " |")
+            lines.append("| the same, fastest rounds | " + " | ".join(fast) + " |")
+    return [*lines, ""]
+
+
+def unmeasured(platforms: set[str]) -> str:
+    """The model's word on devices that nobody measured, beside the goals."""
+    lines = []
+    for platform in ("cuda", "tpu"):
+        if platform not in platforms:
+            lines += _predicted(platform)
+    return "\n".join(lines)
+
+
+def _predicted(platform: str) -> list[str]:
+    name = MACHINES[platform].name
+    lines = [
+        f"## {name}: unmeasured",
+        "",
+        f"No {name} was at hand. {PREDICTED}",
+        "",
+        "| block | product | 30% | 20% | 10% | 5% |",
+        "| --- " * 6 + "|",
+    ]
+    for block, asked in H200.items():
+        if platform == "cuda":
+            lines.append(
+                f"| {block} | forward, goal | {' | '.join(f'{r:g}' for r in asked.values())} |"
+            )
+        for verb in VERBS:
+            entry = Entry(verb, 8192, (4096, 4096), (block, block), "bfloat16", None, {})
+            ratios = [predicted(platform, entry.at(percent / 100)) for percent in asked]
+            lines.append(f"| {block} | {verb}, model | {' | '.join(f'{r:.1f}' for r in ratios)} |")
+    said = explain((8192, 4096, 4096), (64, 64), 0.1, "bfloat16", platform=platform)
+    return [*lines, "", "```", str(said), "```", ""]

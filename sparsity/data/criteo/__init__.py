@@ -1,0 +1,1 @@
+"""Criteo's display-advertising click logs: their text, its prepared form, and files that look like them."""

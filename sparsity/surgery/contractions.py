@@ -1,0 +1,132 @@
+"""A contraction of activations with one weight, as the block-sparse product that equals it.
+
+Each function takes a jaxpr's equation parameters and gives back the product, or says in words why there is no
+such product: then the weight is unpacked and the equation runs as it stands. `path` is that of
+`ops.block_sparse_matmul`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from sparsity.kernels.calls import Call
+from sparsity.kernels.convolution import block_sparse_convolution
+from sparsity.kernels.geometry import Geometry, geometry_of
+from sparsity.kernels.layout import transposed, transposed_blocks
+from sparsity.kernels.packed import PackedMatrix
+
+
+class Product(NamedTuple):
+    """What a contraction gives, and the facts that decide what computes it (`kernels.choice`)."""
+
+    result: jax.Array
+    call: Call
+
+
+Found = Product | str
+
+
+def dot(params: Mapping[str, Any], x: Any, matrix: PackedMatrix, side: int, path: str) -> Found:
+    """dot_general of a weight (operand `side`: 0 left, 1 right) and x (the other), of any rank."""
+    contracted, batched = params["dimension_numbers"]
+    if batched[side] or matrix.reading.stack:
+        return "one matrix for each entry of a batch"
+    if problem := _unfit(params, x):
+        return problem
+    run = _along(matrix, contracted[side])
+    if run is None:
+        return f"contracted along axes {contracted[side]}, which are not its rows or columns"
+    theirs = dict(zip(contracted[side], contracted[1 - side], strict=True))
+    return _multiplied(x, run, tuple(theirs[axis] for axis in run.reading.rows), side, path)
+
+
+def _along(matrix: PackedMatrix, axes: tuple[int, ...]) -> PackedMatrix | None:
+    """The weight with these axes as its rows: itself, its transpose, or nothing."""
+    reading = matrix.reading
+    if {*axes} == {*reading.rows}:
+        return matrix
+    if {*axes} != {*reading.cols}:
+        return None
+    blocks = transposed_blocks(matrix.blocks, matrix.layout)
+    turned = reading._replace(rows=reading.cols, cols=reading.rows)
+    return PackedMatrix(blocks, transposed(matrix.layout), turned)
+
+
+def _multiplied(
+    x: Any, matrix: PackedMatrix, last: tuple[int, ...], side: int, path: str
+) -> Product:
+    """x with the axes `last` against the matrix's rows, in dot_general's order of axes."""
+    reading = matrix.reading
+    free = [axis for axis in range(x.ndim) if axis not in last]
+    rows = x.transpose((*free, *last)).reshape((*(x.shape[a] for a in free), reading.matrix[0]))
+    y = matrix.matmul(rows, path=path).reshape(
+        (*(x.shape[a] for a in free), *(reading.shape[a] for a in reading.cols))
+    )
+    own = [len(free) + i for i in sorted(range(len(reading.cols)), key=reading.cols.__getitem__)]
+    others = list(range(len(free)))
+    result = y.transpose((*own, *others) if side == 0 else (*others, *own))
+    return Product(result, _call(rows.size // rows.shape[-1], rows, matrix, path))
+
+
+def _call(
+    count: int, x: Any, matrix: PackedMatrix, path: str, geometry: Geometry | None = None
+) -> Call:
+    layout = matrix.layout
+    static = layout.shape, layout.block, layout.capacity
+    return Call("forward", count, *static, x.dtype.name, geometry=geometry, path=path)
+
+
+# Images (count, height, width, channels) and kernels (height, width, channels, outputs).
+NHWC, HWIO = (0, 3, 1, 2), (3, 2, 0, 1)
+
+
+def convolution(
+    params: Mapping[str, Any], x: Any, matrix: PackedMatrix, side: int, path: str
+) -> Found:
+    """conv_general_dilated of images and a weight that is read as (taps * channels, outputs)."""
+    numbers, reading = params["dimension_numbers"], matrix.reading
+    if side == 0 or (reading.rows, reading.cols) != ((0, 1, 2), (3,)):
+        return "a convolution that does not read it as (taps * channels, outputs)"
+    if (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) != (NHWC, HWIO, NHWC):
+        return "a convolution of images that are not (count, height, width, channels)"
+    plain = ("feature_group_count", "batch_group_count"), ("lhs_dilation", "rhs_dilation")
+    if any(params[name] != 1 for name in plain[0]) or any({*params[n]} != {1} for n in plain[1]):
+        return "a convolution in groups or with dilation"
+    padding = _padding(params, x.shape[1:3], reading.shape[:2])
+    if not padding:
+        return f"a convolution whose padding {params['padding']} is neither SAME nor VALID"
+    if problem := _unfit(params, x):
+        return problem
+    return _convolved(x, matrix, tuple(params["window_strides"]), padding, path)
+
+
+def _convolved(x: Any, matrix: PackedMatrix, strides: Any, padding: str, path: str) -> Product:
+    kernel = matrix.reading.shape[0], matrix.reading.shape[1]
+    static = {"kernel": kernel, "strides": strides, "padding": padding}
+    result = block_sparse_convolution(x, matrix.blocks, matrix.layout, path=path, **static)
+    if kernel == (1, 1):  # a product of pixels
+        return Product(result, _call(result.size // result.shape[-1], x, matrix, path))
+    geometry = geometry_of(x.shape[1:], **static)
+    return Product(result, _call(len(x), x, matrix, path, geometry))
+
+
+def _padding(params: Mapping[str, Any], image: tuple[int, ...], kernel: tuple[int, ...]) -> str:
+    asked, strides = [tuple(p) for p in params["padding"]], params["window_strides"]
+    for name in ("VALID", "SAME"):
+        if [tuple(p) for p in lax.padtype_to_pads(image, kernel, strides, name)] == asked:
+            return name
+    return ""
+
+
+def _unfit(params: Mapping[str, Any], x: Any) -> str:
+    """Why x cannot be multiplied; "" where it can."""
+    asked = params["preferred_element_type"]
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return f"multiplied with {x.dtype}"
+    if asked is not None and asked != x.dtype:
+        return f"its product of {x.dtype} is asked for as {asked}"
+    return "" if math.prod(x.shape) else "multiplied with nothing"

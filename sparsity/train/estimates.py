@@ -1,0 +1,48 @@
+"""Whether a layer's step is expected to be faster on live blocks than masked, by the kernels' own word."""
+
+from typing import NamedTuple
+
+from sparsity.kernels.explain import Explanation, explain
+from sparsity.kernels.layout import grid_of
+from sparsity.train.site import Site
+
+# A layer's three products have to be expected so much faster: the estimate errs, and a layout costs a little.
+LEAST = 1.15
+# Lowering calls every NVIDIA card so.
+LOWERED = {"gpu": "cuda"}
+
+
+class Estimate(NamedTuple):
+    """refusal: why there is no kernel, in words, or "". pays: whether it is expected to be faster; why."""
+
+    refusal: str
+    pays: bool
+    why: str
+
+
+def of(site: Site, block: tuple[int, int], live: int, examples: int, platform: str) -> Estimate:
+    """The estimate of a layer with `live` blocks whose step has so many examples on a device."""
+    rows, cols = grid_of(site.matrix, block)
+    geometry = None if site.pointwise else site.geometry
+    count = examples * (site.rows if geometry is None else 1)
+    found = explain(
+        (count, *site.matrix),
+        block,
+        live / (rows * cols),
+        site.dtype,
+        geometry=geometry,
+        platform=LOWERED.get(platform, platform),
+    )
+    share = f"{live} of {rows * cols} blocks live, their products {found.step:.2f} x dense"
+    return Estimate(_refusal(found), found.step >= LEAST, f"{share} {_source(found)}")
+
+
+def _refusal(found: Explanation) -> str:
+    """Why there is no kernel for one of the products, where there is none."""
+    missing = [choice.why for choice in found.choices.values() if not choice.ratio]
+    return missing[0] if missing else ""
+
+
+def _source(found: Explanation) -> str:
+    """Where the expectation comes from, in words."""
+    return found.choices["forward"].why.removeprefix("the kernel would be slower; ")
