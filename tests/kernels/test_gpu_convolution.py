@@ -63,7 +63,7 @@ def test_every_tap_reads_its_window(name):
 def test_a_training_step_lowers_to_three_kernels_without_an_im2col(name):
     geometry, layout, packed, x, _ = made(name)
     convolve = functools.partial(
-        block_sparse_convolution, kernel=geometry.kernel, strides=geometry.strides
+        block_sparse_convolution, kernel=geometry.kernel, strides=geometry.strides, path="sparse"
     )
 
     def loss(x, packed):
