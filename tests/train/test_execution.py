@@ -219,3 +219,10 @@ def test_weights_are_packed_only_where_no_number_is_missed(make, plan, settings,
     found = whys(make, plan, 0, **settings, **optimiser)
     assert all(choice.way.packed == (not words) for choice in found.values())
     assert all(words in choice.why for choice in found.values())
+
+
+def test_a_method_that_counts_by_rules_of_its_own_is_refused_in_words():
+    run, _ = setting(magnitude, plans.static(), "sparse", options={"select": "globally"})
+    words = "the method keeps .* blocks of params/.* where the plan says .*execution='masked'"
+    with pytest.raises(ValueError, match=words):
+        fit(run, fresh(run))
