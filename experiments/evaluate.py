@@ -52,10 +52,14 @@ def evaluation(
 
 
 def _auc(ranked: Mapping[str, list[np.ndarray]], examples: int) -> dict[str, float]:
-    """From the scores and labels of all batches; what fills up the last stands behind all examples."""
+    """From the scores and labels of all batches; what fills up the last stands behind all examples.
+
+    Nothing where there are no scores, or only one of the labels.
+    """
     if not ranked:
         return {}
-    return {"auc": auc(*(np.concatenate(ranked[name])[:examples] for name in RANKED))}
+    area = auc(*(np.concatenate(ranked[name])[:examples] for name in RANKED))
+    return {"auc": area} if math.isfinite(area) else {}
 
 
 def summary(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparsity.data import encoded, folder
+from sparsity.data import encoded, folder, tables
 from sparsity.data.files import root_of
 from sparsity.data.order import epoch_order
 from sparsity.data.pictures import Pictures
@@ -76,7 +76,8 @@ def streamed(
     """
     form, _, own = str(name).partition(":")
     if form not in FORMS or not own:
-        raise unknown("streamed data set", name, [f"{form}:NAME" for form in FORMS])
+        forms = (*(f"{form}:NAME" for form in FORMS), *tables.READERS)
+        raise unknown("streamed data set", name, forms)
     train, test = (FORMS[form](own, split, root_of(root), said) for split in ("train", "test"))
     _check(name, train, test)
     rows, held = np.arange(len(train)), np.arange(len(test))

@@ -3,17 +3,20 @@
 import json
 import runpy
 
+import jax
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from experiments.assemble import assemble
+from experiments.evaluate import evaluation
 from experiments.launch import launch
 from sparsity.data import tables
 from sparsity.data.criteo import planted
 from sparsity.data.criteo.prepare import Order, prepare
 from sparsity.data.criteo.stages import Coding
 from sparsity.surgery import export
+from sparsity.target import final_context
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +65,25 @@ def test_the_exported_network_has_the_reported_auc_and_sparsity(root, tmp_path):
     assert summary["achieved_sparsity"] == 1 - mask.mean() >= 0.95
 
 
+def test_a_part_of_one_label_has_no_area(root, tmp_path):
+    experiment = assemble(config(root, "dense", density="1"))
+    table = experiment.sets.test
+    clicks = table.places[table.rows[table.places, 0] == 1]
+    held = table._replace(places=clicks)
+    sets = experiment.sets._replace(test=held, resident_test=experiment.sets.kind.resident(held))
+    state = experiment.shared.programs.create(jax.random.key(0), experiment.inputs)
+    context = final_context(experiment.target, experiment.plan)
+    scores = evaluation(experiment._replace(sets=sets))(state, context)
+    assert scores.keys() == {"loss", "accuracy"} and scores["loss"] > 0
+
+
 def test_streaming_images_and_augmenting_tables_are_refused(root):
     with pytest.raises(ValueError, match="data.augment crops and flips images"):
         assemble(config(root, **{"data.augment": True}))
     images = {"data.name": "digits", "data.stream": True, "data.validation": 0.0}
-    with pytest.raises(ValueError, match="data.stream is for tables"):
+    with pytest.raises(
+        ValueError, match="no streamed data set is called 'digits'.*folder:NAME, criteo"
+    ):
         assemble(config(root, **images))
     with pytest.raises(ValueError, match="'clicks' reads data with entries and numbers"):
         assemble(config(root, **images | {"data.stream": False}))
