@@ -5,7 +5,8 @@
 `variants` says which kernels: for TPU v5e, TPU v6e and an H200. The compilers say how much VMEM, how much
 shared memory and how many registers a kernel takes, and what it spills. A kernel that does not compile, that
 spills, or whose tensor cores wait for each other is a failure: all are named at the end, and the program ends
-with 1. The full sweep writes docs/kernels/compiled.md and .json; --small is for CI and writes nothing.
+with 1. What is compiled goes into docs/kernels/compiled.md and .json, beside what the same versions have compiled
+before; --small is for CI and writes nothing.
 """
 
 import argparse
@@ -17,8 +18,8 @@ import sys
 from typing import Any
 
 from experiments.absent import TARGETS, NoCompiler
-from experiments.reporting.compiled import cells, page
-from experiments.variants import BLOCKS, DENSITY, SHAPE, VERBS, Variant, measured, sweep
+from experiments.reporting.compiled import cells, merged, page
+from experiments.variants import BLOCKS, DENSITY, SHAPE, Variant, measured, sweep, verbs
 
 # The smallest block and the largest, in a dtype that all targets have.
 SMALL = [("v5e", (16, 16)), ("v6e", (128, 128)), ("h200", (16, 16)), ("h200", (128, 128))]
@@ -38,7 +39,7 @@ def main() -> None:
     given = _arguments().parse_args()
     chosen = list(sweep(given.targets, given.blocks))
     if given.small:
-        chosen = [Variant(t, verb, block, "bfloat16") for t, block in SMALL for verb in VERBS]
+        chosen = [Variant(t, verb, block, "bfloat16") for t, block in SMALL for verb in verbs(t)]
     rows = []
     for variant in chosen:
         try:
@@ -46,7 +47,7 @@ def main() -> None:
         except NoCompiler as error:
             sys.exit(str(error))
         print(f"{variant}: {', '.join(cells(rows[-1]))}", flush=True)
-    if chosen == list(sweep(list(TARGETS), BLOCKS)):
+    if not given.small:
         _write(rows, pathlib.Path(given.out))
     if wrong := [f"{Variant(**_named(r))}: {r['problem']}" for r in rows if r["problem"]]:
         sys.exit("these kernels cannot be used as they are:\n" + "\n".join(wrong))
@@ -95,7 +96,11 @@ def _write(rows: list[dict[str, Any]], folder: pathlib.Path) -> None:
         "versions": {"python": platform.python_version(), **_versions()},
         "kernels": rows,
     }
+    # As they are read back, so that rows of both kinds compare.
+    results = json.loads(json.dumps(results))
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "compiled.json").exists():
+        results = merged(json.loads((folder / "compiled.json").read_text()), results)
     (folder / "compiled.json").write_text(json.dumps(results, indent=1) + "\n")
     (folder / "compiled.md").write_text(page(results))
     print(f"written: {folder / 'compiled.md'} and .json")

@@ -3,7 +3,9 @@
     python -m experiments.bench_execution [--rounds=20] [--nets=fashion,wide,vit,resnet20] [--out=docs/kernels]
 
 Each round times one step of every program in turn, so that a drift of the machine meets all of them; the
-medians of the masked step over the others' are the gains. A second masked program is the noise floor.
+medians of the masked step over the others' are the gains. The masked program is timed a second time, as the
+noise floor. Parts that the file of results has already, from this machine and these versions, are not
+measured again, so that a call that was cut off goes on.
 """
 
 import json
@@ -54,7 +56,7 @@ HEADS = {"heads": (4,) * 4, "head_width": 64, "mlp": (2048,) * 4}
 NETS = {
     "fashion": Net("mlp", {"widths": (256, 256)}, (28, 28, 1), 128, 16),
     "wide": Net("mlp", {"widths": (2048, 2048, 2048)}, (28, 28, 1), 256, 32),
-    "vit": Net("vit", {"width": 256, **HEADS}, (32, 32, 3), 32, 32),
+    "vit": Net("vit", {"width": 256, **HEADS}, (32, 32, 3), 16, 32),
     "resnet20": Net("resnet20", {}, (32, 32, 3), 64, 8),
 }
 
@@ -94,11 +96,15 @@ def measure(net: Net, case: Case, rounds: int) -> dict[str, Any]:
     known = facts(method, target.partition, shapes)
     platform = jax.default_backend()
 
-    def made(mode: str) -> Timed:
+    def made(mode: str) -> Programs:
         run_by = Execution(mode, sites, net.batch, platform=platform, facts=known)
-        return _stepper(_programs(model, target, method, run_by), target, net, case, image)
+        return _programs(model, target, method, run_by)
 
-    timed = {"masked again": made("masked"), **{mode: made(mode) for mode in MODES}}
+    by_mode = {mode: made(mode) for mode in MODES}
+    timed = {
+        name: _stepper(by_mode[name.split()[0]], target, net, case, image)
+        for name in ("masked again", *MODES)
+    }
     times = {
         name: 1000 * statistics.median(found) for name, found in _seconds(timed, rounds).items()
     }
@@ -160,19 +166,27 @@ def main(argv: list[str]) -> None:
     for name in NAMES.value:
         if name not in NETS:
             raise SystemExit(f"no net is called {name!r}; there are: {', '.join(NETS)}")
-    results: dict[str, Any] = {
-        "command": "python -m experiments.bench_execution " + " ".join(sys.argv[1:]),
-        "surroundings": surroundings(),
-        "parts": [],
-    }
     out = pathlib.Path(OUT.value)
     out.mkdir(parents=True, exist_ok=True)
-    for name, case in ((name, case) for name in NAMES.value for case in CASES):
+    results = _begun_results(out)
+    done = {(part["net"], part["case"]) for part in results["parts"]}
+    asked = [(name, case) for name in NAMES.value for case in CASES]
+    for name, case in (pair for pair in asked if pair not in done):
         part = measure(NETS[name], CASES[case], ROUNDS.value)
-        results["parts"].append({"net": name, **NETS[name]._asdict(), "case": case, **part})
+        given = NETS[name]._asdict() | {"net": name, "case": case, "rounds": ROUNDS.value}
+        results["parts"].append({**given, **part})
         print(name, case, {key: round(gain, 2) for key, gain in part["gains"].items()}, flush=True)
         (out / "training.json").write_text(json.dumps(results, indent=1) + "\n")
         (out / "training.md").write_text(page(results))
+
+
+def _begun_results(out: pathlib.Path) -> dict[str, Any]:
+    """What an earlier call has left here, where it belongs to this machine; else nothing yet."""
+    here, file = surroundings(), out / "training.json"
+    command = " ".join(["python -m experiments.bench_execution", *sys.argv[1:]])
+    if file.is_file() and (found := json.loads(file.read_text()))["surroundings"] == here:
+        return {**found, "command": command}
+    return {"command": command, "surroundings": here, "parts": []}
 
 
 if __name__ == "__main__":

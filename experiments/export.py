@@ -1,6 +1,6 @@
 """Makes a finished run's model ready to be served, checks it, and says what it is.
 
-    python -m experiments.export runs/mine [--batch=64] [--platforms=cpu,tpu,cuda] [--out=runs/mine/served]
+    python -m experiments.export runs/mine [--batch=64] [--platforms=cpu,tpu,cuda] [--path=sparse] [--out=DIR]
 
 It reads the run's model.safetensors and model.json, and writes a folder (sparsity/kernels/served.py says what it
 holds) that runs without this library's training code, without flax, and without a data set:
@@ -33,8 +33,10 @@ from sparsity.units.partition import Partition, Tree
 CHECKED = 20_000  # examples that a served model is checked on, at least where there are as many
 
 
-def exported(run: Path, out: Path, batch: int, platforms: Sequence[str]) -> str:
+def exported(run: Path, out: Path, batch: int, platforms: Sequence[str], path: str = "auto") -> str:
     """Exports a run's model into a folder and returns a report.
+
+    path: of the products, as for `surgery.serving.write`.
 
     Raises ValueError for what is no finished run, a batch below 1 or an unknown platform, and where the
     served model does not give what the network gives.
@@ -57,6 +59,7 @@ def exported(run: Path, out: Path, batch: int, platforms: Sequence[str]) -> str:
         partition=partition,
         masks=masks,
         platforms=platforms,
+        path=path,
         about=about,
     )
     here = served.PLATFORMS.get(jax.default_backend())
@@ -121,9 +124,13 @@ def _side_by_side(
             return
 
 
-def _uses(uses: dict[str, list[str]]) -> list[str]:
-    width = max(map(len, uses), default=0)
-    return [f"{path.ljust(width)}  {'; '.join(dict.fromkeys(use))}" for path, use in uses.items()]
+def _uses(uses: dict[str, dict[str, list[str]]]) -> list[str]:
+    """A line for each weight and platform."""
+    wide = max(map(len, uses), default=0)
+    rows = [(path, name, words) for path, use in uses.items() for name, words in use.items()]
+    return [
+        f"{p.ljust(wide)}  {name}  {'; '.join(dict.fromkeys(words))}" for p, name, words in rows
+    ]
 
 
 def _kernels(kernels: dict[str, list[str]]) -> list[str]:
@@ -147,7 +154,7 @@ def main(argv: list[str]) -> None:
     run = Path(argv[1])
     out = Path(str(OUT.value)) if OUT.value else run / "served"
     platforms = PLATFORMS.value or [served.PLATFORMS.get(jax.default_backend(), "cpu")]
-    print(exported(run, out, BATCH.value, platforms))
+    print(exported(run, out, BATCH.value, platforms, PATH.value))
 
 
 if __name__ == "__main__":
@@ -156,4 +163,10 @@ if __name__ == "__main__":
     )
     OUT = flags.DEFINE_string("out", None, "The folder to write; RUN/served by default.")
     PLATFORMS = flags.DEFINE_list("platforms", None, "cpu, tpu, cuda; this machine's by default.")
+    PATH = flags.DEFINE_enum(
+        "path",
+        "auto",
+        ("auto", "sparse"),
+        "auto: kernels where they are expected to be faster than dense; sparse: wherever there are some.",
+    )
     command.run(main, known=(ValueError, OSError, ImportError), positional=True)

@@ -36,11 +36,14 @@ def layers(platform: str) -> list[Layer]:
     main = single if small else ("bfloat16",)
     images, rows = (8, 1576) if small else (128, 12608)
     found = [
+        Layer("1 row, 2048 x 2048", 1, (2048, 2048), (32, 64), main),
         Layer("Criteo's first layer", 4096, (390, 400), (5, 10, 20), main),
         Layer("ViT-B MLP, in", rows, (768, 3072), (32, 64), main),
         Layer("ViT-B MLP, out", rows, (3072, 768), (32, 64), main),
+        _pixels("ResNet-50 1x1, 56x56", images, 56, (256, 64), main),
         _pixels("ResNet-50 1x1, 14x14", images, 14, (1024, 256), main),
         _pixels("ResNet-50 1x1, 7x7", images, 7, (2048, 512), main),
+        _windows("ResNet-50 3x3, 56x56", images, 56, 64, main),
         _windows("ResNet-50 3x3, 14x14", images, 14, 256, main),
         _windows("ResNet-50 3x3, 7x7", images, 7, 512, main),
     ]

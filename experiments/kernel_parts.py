@@ -34,19 +34,19 @@ class Part(NamedTuple):
 def measure(part: Part, rounds: int) -> dict[str, Any]:
     """Milliseconds of the dense programs, and ratios of dense to sparse, as plain data.
 
-    Every round times each program once, in turn; medians over the rounds are divided.
+    Every round times each program once, in turn; medians over the rounds are divided, and as "best" the
+    fastest rounds, which a busy machine disturbs least.
     """
     sparse, peers = _programs(part)
     dense = kernel_programs.dense(part.layer, part.dtype)
     fallback = kernel_programs.sparse(
         part.layer, part.dtype, part.block, max(part.densities), "dense"
     )
-    ms = _timed(dense | sparse | peers | {f"{v} fall-back": p for v, p in fallback.items()}, rounds)
-    ratios: dict[str, dict[str, float]] = {}
-    for name in sparse | peers:
-        what, percent = name.rsplit(" ", 1)
-        verb = what if what in VERBS else "forward"
-        ratios.setdefault(what, {})[percent] = ms[f"dense {verb}"] / ms[name]
+    programs = dense | sparse | peers | {f"{v} fall-back": p for v, p in fallback.items()}
+    rounds_of = _timed(programs, rounds)
+    ms = {name: statistics.median(found) for name, found in rounds_of.items()}
+    least = {name: min(found) for name, found in rounds_of.items()}
+    names = [*sparse, *peers]
     layer = part.layer
     return {
         "layer": layer.name,
@@ -57,20 +57,27 @@ def measure(part: Part, rounds: int) -> dict[str, Any]:
         "block": part.block,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         "dense ms": {verb: ms[f"dense {verb}"] for verb in VERBS},
-        "ratios": ratios,
+        "ratios": _ratios(ms, names),
+        "best": _ratios(least, names),
         "fall-back": {verb: ms[f"dense {verb}"] / ms[f"{verb} fall-back"] for verb in VERBS},
     }
+
+
+def _ratios(ms: Mapping[str, float], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What is measured -> per cent -> dense over sparse; a peer's products are forward ones."""
+    ratios: dict[str, dict[str, float]] = {}
+    for name in names:
+        what, percent = name.rsplit(" ", 1)
+        verb = what if what in VERBS else "forward"
+        ratios.setdefault(what, {})[percent] = ms[f"dense {verb}"] / ms[name]
+    return ratios
 
 
 def bandwidth(rounds: int) -> float:
     """Bytes per second that a copy larger than any cache reads and writes."""
     megabytes = 256
-    return (
-        2
-        * megabytes
-        * 2**20
-        / (_timed({"copy": kernel_programs.copy(megabytes)}, rounds)["copy"] / 1000)
-    )
+    (found,) = _timed({"copy": kernel_programs.copy(megabytes)}, rounds).values()
+    return 2 * megabytes * 2**20 / (min(found) / 1000)
 
 
 def _programs(part: Part) -> tuple[dict[str, Program], dict[str, Program]]:
@@ -88,16 +95,16 @@ def _programs(part: Part) -> tuple[dict[str, Program], dict[str, Program]]:
     return found, others
 
 
-def _timed(programs: Mapping[str, Program], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each; on one core of a CPU those in which this process ran."""
+def _timed(programs: Mapping[str, Program], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each in every round; on one core of a CPU those in which this process ran."""
     # Other processes lengthen what a clock on the wall shows, and long programs more than short ones.
     alone = tuned.here() == "cpu" and tuned.cores() == 1
     clock = time.process_time if alone else time.perf_counter
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    ms: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(rounds + 1):
         for name, (run, args) in programs.items():
             start = clock()
             jax.block_until_ready(run(*args))
             if turn:  # the first compiles
-                seconds[name].append(clock() - start)
-    return {name: 1000 * statistics.median(found) for name, found in seconds.items()}
+                ms[name].append(1000 * (clock() - start))
+    return ms

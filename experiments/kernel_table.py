@@ -32,11 +32,17 @@ class Error(NamedTuple):
 
 
 def entries(results: Mapping[str, Any]) -> list[Entry]:
-    """One entry per part and verb. Raises ValueError where nothing was measured."""
+    """One entry per part and verb: the lesser of a ratio of medians and one of fastest rounds.
+
+    Raises ValueError where nothing was measured.
+    """
     found = []
     for part in results["parts"]:
         for verb, name in VERBS.items():
-            ratios = {float(p) / 100: round(r, 3) for p, r in part["ratios"][verb].items()}
+            best = part["best"][verb]
+            ratios = {
+                float(p) / 100: round(min(r, best[p]), 3) for p, r in part["ratios"][verb].items()
+            }
             block, shape = (part["block"],) * 2, tuple(part["shape"])
             geometry = part["geometry"] and tuned.geometry_from(*part["geometry"])
             found.append(Entry(name, part["count"], shape, block, part["dtype"], geometry, ratios))

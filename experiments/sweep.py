@@ -1,7 +1,7 @@
 """A family of runs side by side: runs what is missing, and writes accuracies and how the masks moved.
 
     python -m experiments.sweep --config=configs/sweeps/attention.py [--workers=2]
-    python -m experiments.sweep --config=configs/sweeps/attention.py --sweep="clip,no cycles"
+    python -m experiments.sweep --config=configs/sweeps/attention.py --sweep=clip --sweep="no cycles"
     python -m experiments.sweep --config=... --print           # the launch commands of what is missing
     python -m experiments.sweep --config=... --slurm="--gres=gpu:1 --time=1:00:00"
 
@@ -70,5 +70,5 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     FLAGS = call.define("runs/sweeps")
-    SWEEP = flags.DEFINE_list("sweep", [], "Only these of the sweep's named parts.")
+    SWEEP = flags.DEFINE_multi_string("sweep", [], "Only this of the sweep's named parts.")
     command.run(main, known=(ValueError, OSError))

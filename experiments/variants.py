@@ -1,8 +1,10 @@
 """The block-sparse kernels that are compiled ahead of time, and what their compilers say of each.
 
-Forward, dX and dW of y = x W, 8192 x 4096 x 2048 at a density of 10%.
+Forward, dX and dW of y = x W, 8192 x 4096 x 2048 at a density of 10%, and of a 3 x 3 convolution of 32 images of
+28 x 28 x 256 where a backend has such kernels.
 """
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +19,17 @@ import jax.numpy as jnp
 
 from experiments.compilers import read, vmem_asked
 from sparsity.kernels import gpu, gpu_budget, tpu, tpu_budget
+from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.gpu_gradient import HALF
+from sparsity.kernels.gpu_product import TILE
 from sparsity.kernels.gpu_ring import GROUPS
 from sparsity.kernels.layout import Layout, from_mask, grid_of
 
 SHAPE = (8192, 4096, 2048)
 DENSITY = 0.1
+IMAGES, GEOMETRY, OUTPUTS = 32, geometry_of((28, 28, 256), (3, 3), (1, 1), "SAME"), 256
 VERBS = ("forward", "dX", "dW")
+CONVOLUTIONS = tuple(f"convolution's {verb}" for verb in VERBS)
 BLOCKS = [*((side, side) for side in (16, 32, 64, 128)), (16, 128), (128, 16), (32, 64)]
 DTYPES = {**dict.fromkeys(TPUS, tpu.DTYPES), "h200": gpu.DTYPES}
 # Bytes, more than a kernel's scratch and less than its windows: the compiler then says what it asks for.
@@ -43,21 +49,31 @@ class Variant(NamedTuple):
         return f"{self.target}, {self.verb}, blocks of {rows}x{cols}, {self.dtype}"
 
     @property
+    def weight(self) -> tuple[int, int]:
+        """Shape of the weight, (K, N)."""
+        return (GEOMETRY.rows, OUTPUTS) if self.verb in CONVOLUTIONS else (SHAPE[1], SHAPE[2])
+
+    @property
     def walked(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """The weight's shape and block as the kernel walks them: for dX it is the transposed weight."""
-        (_, k, n), (rows, cols) = SHAPE, self.block
-        return ((n, k), (cols, rows)) if self.verb == "dX" else ((k, n), (rows, cols))
+        (k, n), (rows, cols) = self.weight, self.block
+        return ((n, k), (cols, rows)) if self.verb.endswith("dX") else ((k, n), (rows, cols))
 
     @property
     def capacity(self) -> int:
-        rows, cols = grid_of(SHAPE[1:], self.block)
+        rows, cols = grid_of(self.weight, self.block)
         return round(DENSITY * rows * cols)
+
+
+def verbs(target: str) -> tuple[str, ...]:
+    """The products that a target has kernels for."""
+    return VERBS if target in TPUS else (*VERBS, *CONVOLUTIONS)
 
 
 def sweep(targets: list[str], blocks: list[tuple[int, int]]) -> Iterator[Variant]:
     """All variants of these targets and blocks."""
     for target, block in itertools.product(targets, blocks):
-        for dtype, verb in itertools.product(DTYPES[target], VERBS):
+        for dtype, verb in itertools.product(DTYPES[target], verbs(target)):
             yield Variant(target, verb, block, dtype)
 
 
@@ -106,8 +122,8 @@ def _on_gpu(variant: Variant) -> dict[str, Any]:
     most, (_, block) = gpu.HOPPER.stages, variant.walked
     room = (
         gpu_budget.of_gradient(GROUPS * HALF, block, most)
-        if variant.verb == "dW"
-        else gpu_budget.of_product(gpu.TILE, block, most)
+        if variant.verb.endswith("dW")
+        else gpu_budget.of_product(TILE, block, most)
     )
     return {
         **said._asdict(),
@@ -121,22 +137,31 @@ def _on_gpu(variant: Variant) -> dict[str, Any]:
 def _program(
     variant: Variant, module: Any, **static: Any
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The product and its arguments' shapes."""
-    (m, k, n), dtype, block = SHAPE, jnp.dtype(variant.dtype), variant.block
-    layout = _layout(variant)
+    """The product and its arguments' shapes. Raises ValueError where the backend refuses it."""
+    layout, dtype = _layout(variant), jnp.dtype(variant.dtype)
     if reason := module.refusal(layout, dtype):
         raise ValueError(f"the backend refuses it: {reason}")
     array = lambda *shape: jax.ShapeDtypeStruct(shape, dtype)
-    x, dy, packed = array(m, k), array(m, n), array(variant.capacity, *block)
-    if variant.verb == "dW":
-        return lambda *a: module.dw(*a, **static), (x, dy, layout)
-    if variant.verb == "dX":
-        return lambda *a: module.dx(*a, **static), (dy, packed, layout)
-    run = lambda x, packed, layout, bias: module.forward(x, packed, layout, bias, "gelu", **static)
-    return run, (x, packed, layout, array(n))
+    x, dy, packed = (
+        array(*SHAPE[:2]),
+        array(SHAPE[0], SHAPE[2]),
+        array(layout.capacity, *layout.block),
+    )
+    names = dict(zip(VERBS, ("forward", "dx", "dw"), strict=True))
+    if variant.verb in CONVOLUTIONS:
+        x, dy = array(IMAGES, *GEOMETRY.image), array(IMAGES, *GEOMETRY.out, OUTPUTS)
+        names = dict(zip(CONVOLUTIONS, ("convolve", "convolve_dx", "convolve_dw"), strict=True))
+        static["geometry"] = GEOMETRY
+    run = functools.partial(getattr(module, names[variant.verb]), **static)
+    if variant.verb.endswith("dW"):
+        return run, (x, dy, layout)
+    if variant.verb.endswith("dX"):
+        return run, (dy, packed, layout)
+    with_gelu = lambda *args: run(*args, activation="gelu")
+    return with_gelu, (x, packed, layout, array(variant.weight[1]))
 
 
 def _layout(variant: Variant) -> Layout:
-    shape, grid = SHAPE[1:], grid_of(SHAPE[1:], variant.block)
-    build = lambda: from_mask(jnp.zeros(grid), shape, variant.block, variant.capacity)
+    grid = grid_of(variant.weight, variant.block)
+    build = lambda: from_mask(jnp.zeros(grid), variant.weight, variant.block, variant.capacity)
     return jax.eval_shape(build)

@@ -56,6 +56,16 @@ def page(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The new results, and those of other kernels that the same versions compiled before."""
+    if any(old.get(fact) != new[fact] for fact in new if fact != "kernels"):
+        return new
+    which = lambda row: [row[field] for field in ("target", "block", "dtype", "verb")]
+    found = [which(row) for row in new["kernels"]]
+    kept = [row for row in old["kernels"] if which(row) not in found]
+    return {**new, "kernels": sorted([*kept, *new["kernels"]], key=which)}
+
+
 def cells(row: Row) -> list[str]:
     """A row's facts in words, for a terminal."""
     said = [f"{name} {show(row[field])}" for name, field, show in TPU + GPU + BOTH if field in row]

@@ -36,9 +36,11 @@ def goals(here: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> list[s
     lines.append("| goal | " + " | ".join(f"{r:g}" for r in asked.values()) + " |")
     for part in kept:
         for verb in ("forward", "forward, unbalanced"):
-            ratios = part["ratios"][verb]
+            ratios, best = part["ratios"][verb], part["best"][verb]
+            fast = [f"{best[str(p)]:.2f}" if str(p) in best else "" for p in asked]
             cells = [f"{ratios[str(p)]:.2f}" if str(p) in ratios else "" for p in asked]
             lines.append(f"| block {part['block']}, {verb} | " + " | ".join(cells) + " |")
+            lines.append("| the same, fastest rounds | " + " | ".join(fast) + " |")
     return [*lines, ""]
 
 

@@ -3,14 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.kernel_table import entries, error
+from experiments.reporting.kernel_findings import (
+    VERBS,
+    convolutions,
+    fallback,
+    losses,
+    peers,
+    without,
+)
 from experiments.reporting.kernel_goals import goals, unmeasured
 from experiments.reporting.kernel_tables import cells, table
+from sparsity.kernels.tuned import slug
 
-VERBS = ("forward", "forward, unbalanced", "dX", "dW", "step")
 INTRODUCTION = """# Block-sparse products, measured
 
 Times faster than XLA's dense product or convolution of the same layer in the same rounds: every round times
-each program once, in turn, and medians are divided. x and y are batch-major. The step is the value and both
+each program once, in turn, and medians are divided (the JSON files hold the fastest rounds' ratios as well). x and y are batch-major. The step is the value and both
 gradients. Live blocks are uniform over the weight, or "unbalanced": columns with unlike live counts.
 
 These are the kernels themselves. A product of `path="auto"` (the default) runs them where the ratio that a
@@ -30,8 +39,6 @@ def brief(part: Mapping[str, Any]) -> str:
 
 def pages(found: Sequence[Mapping[str, Any]], drawn: bool) -> dict[str, str]:
     """File name -> text, of several devices' results: README.md, a page of every figure each, pictures."""
-    from sparsity.kernels.tuned import slug
-
     made, sections = {}, [INTRODUCTION]
     for results in found:
         name = slug(results["surroundings"]["device"])
@@ -45,22 +52,15 @@ def pages(found: Sequence[Mapping[str, Any]], drawn: bool) -> dict[str, str]:
 
 def section(results: Mapping[str, Any], name: str, pictures: Sequence[str]) -> str:
     """A device on the page: forward and step, goals, what loses."""
-    from experiments.kernel_table import entries, error
-
     here, parts = results["surroundings"], results["parts"]
     lines = [f"## {here['device']}", "", surroundings(results), ""]
     lines += [f"![{picture}]({picture})" for picture in pictures]
     lines += ["", "Forward:", "", *table(parts, "forward"), "", "Training step:", ""]
     lines += [*table(parts, "step"), ""]
-    lines += [*goals(here, parts), *_without(results)]
-    lines += [
-        losses(parts),
-        "",
-        _fallback(parts),
-        "",
-        f"{error(here['platform'], entries(results))}",
-        "",
-    ]
+    lines += [*goals(here, parts), *without(results)]
+    off = error(here["platform"], entries(results))
+    said = [losses(parts), convolutions(parts), peers(parts), fallback(parts), f"{off}"]
+    lines += [line for words in said if words for line in (words, "")]
     return "\n".join([*lines, f"Every figure: [{name}.md]({name}.md).", ""])
 
 
@@ -77,19 +77,6 @@ def surroundings(results: Mapping[str, Any]) -> str:
         f"{here['device']}; Python {here['python']}, jax {here['jax']}; a copy in memory moves "
         f"{results['bandwidth'] / 1e9:.0f} GB/s. {busy}"
     )
-
-
-def losses(parts: Sequence[Mapping[str, Any]]) -> str:
-    """Where a step on the kernels is slower than dense, in words; convolutions are named by themselves."""
-    lost = []
-    for part in parts:
-        at = [float(p) for p, ratio in part["ratios"]["step"].items() if ratio < 1]
-        if at:
-            where = f"{part['layer']} ({part['dtype']}, block {part['block']})"
-            lost.append(f"{where} from {min(at):g}% up")
-    if not lost:
-        return "No step that was measured here loses on the kernels."
-    return f"A step on the kernels loses, and products run dense instead: {'; '.join(lost)}."
 
 
 def everything(results: Mapping[str, Any]) -> str:
@@ -109,21 +96,6 @@ def everything(results: Mapping[str, Any]) -> str:
     lines.append("| --- " * 7 + "|")
     lines += [f"| {' | '.join(cells(part))} |" for part in results["parts"]]
     return "\n".join(lines) + "\n"
-
-
-def _without(results: Mapping[str, Any]) -> list[str]:
-    """Layers that no kernel of the device serves, and why."""
-    found = results.get("without a kernel", {})
-    lines = [f"- {name}: {reason}" for name, reason in found.items()]
-    return ["These run dense, as there is no kernel for them:", "", *lines, ""] if found else []
-
-
-def _fallback(parts: Sequence[Mapping[str, Any]]) -> str:
-    share = [part["fall-back"]["step"] for part in parts]
-    return (
-        f"The fall-back unpacks the weight for each product; its step is {min(share):.2f} to {max(share):.2f} "
-        "times as fast as that of a weight kept dense."
-    )
 
 
 def _pictures(results: Mapping[str, Any], name: str) -> dict[str, str]:

@@ -36,8 +36,13 @@ def ordered(rows: Sequence[Row], metric: Metric) -> list[Row]:
 
 def table(rows: Sequence[Row], metric: Metric) -> list[list[str]]:
     """Rows of texts, with a head."""
-    head = ["trial", "state", metric.name, "sets", "run"]
+    head = ["trial", "state", _judged(metric), "sets", "run"]
     return [head, *(_texts(row, metric) for row in ordered(rows, metric))]
+
+
+def _judged(metric: Metric) -> str:
+    """What a table calls after the test set is here of the validation split."""
+    return f"validation {metric.name.removeprefix('test ').removeprefix('validation ')}"
 
 
 def _texts(row: Row, metric: Metric) -> list[str]:
@@ -64,7 +69,7 @@ def write(
 ) -> list[Path]:
     """Writes stem.md and .json; returns their paths."""
     made = (
-        f"{markdown.provenance(how)}. {metric.name[0].upper()}{metric.name[1:]}, on a validation split cut "
+        f"{markdown.provenance(how)}. Judged by {_judged(metric)}, on a split cut "
         f"from the training set; {metric.better} is better. {counts(rows)}. Sampler {how['sampler']}, pruner "
         f"{how['pruner']}; one seed per trial, so that the best is to be run again with others."
     )

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 INTRODUCTION = (
-    "Times faster than the masked step in the same rounds (medians). `masked again` is a second program of "
-    "the same kind: the noise. `sparse` multiplies by live blocks wherever it can, `auto` where that is "
+    "Times faster than the masked step in the same rounds (medians). `masked again` is the same program timed "
+    "a second time: the noise. `sparse` multiplies by live blocks wherever it can, `auto` where that is "
     "expected to be faster."
 )
 

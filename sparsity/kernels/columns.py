@@ -103,8 +103,11 @@ def packed_of(columns: Columns) -> PackedMatrix:
 
 
 def columns_from(matrix: PackedMatrix) -> Columns:
-    """`packed_of` backwards; what lies in padding is left out."""
-    count = matrix.reading.matrices
+    """`packed_of` backwards; what lies in padding is left out.
+
+    Raises ValueError for blocks that are not those of the layout, and for more live blocks than room.
+    """
+    count = _check_whole(matrix).reading.matrices
     host = jax.tree.map(np.asarray, (matrix.blocks, matrix.layout))
     if not matrix.reading.stack:
         host = jax.tree.map(lambda a: a[None], host)
@@ -122,6 +125,18 @@ def from_array(
 ) -> PackedMatrix:
     """`columns_of`, packed."""
     return packed_of(columns_of(array, block, mask, reading))
+
+
+def _check_whole(matrix: PackedMatrix) -> PackedMatrix:
+    reading, layout = matrix.reading, matrix.layout
+    if layout.shape != reading.matrix:
+        raise ValueError(f"a layout of {layout.shape} does not fit matrices of {reading.matrix}")
+    stack = (reading.matrices,) if reading.stack else ()
+    if matrix.blocks.shape != (asked := (*stack, layout.capacity, *layout.block)):
+        raise ValueError(f"blocks of shape {matrix.blocks.shape} do not fit the layout's, {asked}")
+    if (most := int(np.max(layout.count))) > layout.capacity:
+        raise ValueError(f"the layout has {most} live blocks and room for {layout.capacity}")
+    return matrix
 
 
 def _cut(matrices: np.ndarray, grid: tuple[int, int], block: tuple[int, int]) -> np.ndarray:

@@ -1,24 +1,27 @@
 """The GPU's backend: Mosaic kernels for Hopper's wgmma over runs of blocks, batch-major, persistent.
 
-`gpu_product` and `gpu_gradient` hold the kernels, `gpu_ring` how a GPU's threads work through them.
+`gpu_product` and `gpu_gradient` hold the kernels, `gpu_ring` how a GPU's threads work through them;
+`gpu_convolution` runs convolutions on the same kernels.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from sparsity.kernels.activations import ACTIVATIONS
+from sparsity.kernels import gpu_convolution as convolution
+from sparsity.kernels import lines
+from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.gpu_budget import DEPTH
-from sparsity.kernels.gpu_gradient import HALF, gradient
-from sparsity.kernels.gpu_product import columns
-from sparsity.kernels.gpu_ring import GROUPS, Launch
+from sparsity.kernels.gpu_gradient import gradient
+from sparsity.kernels.gpu_product import End, padded_rows, product
+from sparsity.kernels.gpu_ring import Launch
 from sparsity.kernels.layout import Layout, transposed, transposed_blocks
-from sparsity.kernels.runs import from_runs, runs_of, to_runs
+from sparsity.kernels.sources import of_matrix
 
 DTYPES = ("bfloat16", "float16")
 SIDES = (16, 32, 64, 128)
 HOPPER = Launch()
-# Rows of x that a program multiplies at once; few rows take half as many.
-TILE = 256
 
 
 def refusal(layout: Layout, dtype: jnp.dtype) -> str:
@@ -39,63 +42,68 @@ def forward(
     launch: Launch = HOPPER,
 ) -> jax.Array:
     """activation(x @ W + bias): x (M, K) -> (M, N)."""
-    if bias is None or _loads_bias(layout):
-        return _product(x, packed, layout, bias, activation, launch)
-    y = _product(x, packed, layout, None, "none", launch)
-    return ACTIVATIONS[activation](y + bias.astype(jnp.float32)).astype(x.dtype)
+    seen = _reaching(x, padded_rows(x.shape[0]), layout, 0)
+    end = End(bias, activation)
+    return product(seen, packed, layout, of_matrix(layout), x.shape[0], end, launch)
 
 
 def dx(dy: jax.Array, packed: jax.Array, layout: Layout, launch: Launch = HOPPER) -> jax.Array:
     """dy @ W.T: dy (M, N) -> (M, K)."""
     turned = transposed_blocks(packed, layout)
-    return _product(dy, turned, transposed(layout), None, "none", launch)
+    return forward(dy, turned, transposed(layout), None, "none", launch)
 
 
 def dw(x: jax.Array, dy: jax.Array, layout: Layout, launch: Launch = HOPPER) -> jax.Array:
     """x.T @ dy at live blocks: (capacity, rows, cols), 0 in padding."""
-    runs = runs_of(layout, GROUPS * HALF // layout.block[0])
-    x, dy = _whole(x, layout, 0, DEPTH), _whole(dy, layout, 1, DEPTH)
-    return from_runs(gradient(runs, x, dy, layout.block, launch), runs, layout)
+    rows = max(1, -(-x.shape[0] // DEPTH)) * DEPTH
+    seen, given = _reaching(x, rows, layout, 0), _reaching(dy, rows, layout, 1)
+    return gradient(seen, given, layout, of_matrix(layout), launch)
 
 
-def _product(
+def convolution_refusal(layout: Layout, dtype: jnp.dtype, geometry: Geometry) -> str:
+    """Why this backend cannot convolve, in words; "" where it can."""
+    return refusal(layout, dtype) or lines.refusal(layout, geometry)
+
+
+def convolve(
     x: jax.Array,
     packed: jax.Array,
     layout: Layout,
     bias: jax.Array | None,
     activation: str,
-    launch: Launch,
+    geometry: Geometry,
+    launch: Launch = HOPPER,
 ) -> jax.Array:
-    runs = runs_of(layout, max(1, DEPTH // layout.block[0]))
-    tile = TILE if x.shape[0] > TILE // 2 else TILE // 2
-    seen = _whole(x, layout, 0, tile)
-    if bias is not None:
-        beyond = layout.grid[1] * layout.block[1] - bias.size
-        bias = jnp.pad(bias.astype(jnp.float32), (0, beyond))
-    weights = to_runs(packed, runs)
-    y = columns(runs, seen, weights, bias, layout, tile, activation, launch)
-    return y[: x.shape[0], : layout.shape[1]]
+    """activation(convolution of x with W + bias), images (count, height, width, channels)."""
+    return convolution.forward(x, packed, layout, End(bias, activation), geometry, launch)
 
 
-def _whole(x: jax.Array, layout: Layout, axis: int, tile: int) -> jax.Array:
-    """x (M, K) with zeros up to whole tiles of rows and whole blocks."""
-    rows, features = -(-x.shape[0] // tile) * tile, layout.grid[axis] * layout.block[axis]
-    return jnp.pad(x, ((0, max(rows, tile) - x.shape[0]), (0, features - x.shape[1])))
+def convolve_dx(
+    dy: jax.Array, packed: jax.Array, layout: Layout, geometry: Geometry, launch: Launch = HOPPER
+) -> jax.Array:
+    """The gradient of a convolution's images."""
+    return convolution.dx(dy, packed, layout, geometry, launch)
 
 
-def _loads_bias(layout: Layout) -> bool:
-    """Whether the kernel can add the bias; elsewhere XLA adds it to rounded sums.
+def convolve_dw(
+    x: jax.Array, dy: jax.Array, layout: Layout, geometry: Geometry, launch: Launch = HOPPER
+) -> jax.Array:
+    """The gradient of a convolution's live blocks: (capacity, rows, cols), 0 in padding."""
+    return convolution.dw(x, dy, layout, geometry, launch)
 
-    Mosaic loads whole lines of 128 bytes as accumulators lie, from jax 0.12 on.
-    """
-    return jax.__version_info__ >= (0, 12) and layout.block[1] * 4 >= 128
+
+def _reaching(x: jax.Array, rows: int, layout: Layout, axis: int) -> jax.Array:
+    """x (M, K) with zeros up to so many rows and whole blocks."""
+    features = layout.grid[axis] * layout.block[axis]
+    return jnp.pad(x, ((0, rows - x.shape[0]), (0, features - x.shape[1])))
 
 
 def _other_card() -> str:
     """Why the GPU of this process, if it has one, has no kernel."""
     if jax.default_backend() != "gpu":
         return ""
-    found = getattr(jax.local_devices()[0], "compute_capability", "")
+    device: Any = jax.local_devices()[0]
+    found = getattr(device, "compute_capability", "")
     if found == "9.0":
         return ""
     return (

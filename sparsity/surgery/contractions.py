@@ -1,25 +1,36 @@
 """A contraction of activations with one weight, as the block-sparse product that equals it.
 
-Each function takes a jaxpr's equation parameters and gives back the result, or says in words why there is no
-such product: then the weight is unpacked and the equation runs as it stands.
+Each function takes a jaxpr's equation parameters and gives back the product, or says in words why there is no
+such product: then the weight is unpacked and the equation runs as it stands. `path` is that of
+`ops.block_sparse_matmul`.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from sparsity.kernels.calls import Call
 from sparsity.kernels.convolution import block_sparse_convolution
+from sparsity.kernels.geometry import Geometry, geometry_of
 from sparsity.kernels.layout import transposed, transposed_blocks
 from sparsity.kernels.packed import PackedMatrix
 
-Found = jax.Array | str
+
+class Product(NamedTuple):
+    """What a contraction gives, and the facts that decide what computes it (`kernels.choice`)."""
+
+    result: jax.Array
+    call: Call
 
 
-def dot(params: Mapping[str, Any], x: Any, matrix: PackedMatrix, side: int) -> Found:
+Found = Product | str
+
+
+def dot(params: Mapping[str, Any], x: Any, matrix: PackedMatrix, side: int, path: str) -> Found:
     """dot_general of a weight (operand `side`: 0 left, 1 right) and x (the other), of any rank."""
     contracted, batched = params["dimension_numbers"]
     if batched[side] or matrix.reading.stack:
@@ -30,7 +41,7 @@ def dot(params: Mapping[str, Any], x: Any, matrix: PackedMatrix, side: int) -> F
     if run is None:
         return f"contracted along axes {contracted[side]}, which are not its rows or columns"
     theirs = dict(zip(contracted[side], contracted[1 - side], strict=True))
-    return _multiplied(x, run, tuple(theirs[axis] for axis in run.reading.rows), side)
+    return _multiplied(x, run, tuple(theirs[axis] for axis in run.reading.rows), side, path)
 
 
 def _along(matrix: PackedMatrix, axes: tuple[int, ...]) -> PackedMatrix | None:
@@ -45,24 +56,37 @@ def _along(matrix: PackedMatrix, axes: tuple[int, ...]) -> PackedMatrix | None:
     return PackedMatrix(blocks, transposed(matrix.layout), turned)
 
 
-def _multiplied(x: Any, matrix: PackedMatrix, last: tuple[int, ...], side: int) -> jax.Array:
+def _multiplied(
+    x: Any, matrix: PackedMatrix, last: tuple[int, ...], side: int, path: str
+) -> Product:
     """x with the axes `last` against the matrix's rows, in dot_general's order of axes."""
     reading = matrix.reading
     free = [axis for axis in range(x.ndim) if axis not in last]
     rows = x.transpose((*free, *last)).reshape((*(x.shape[a] for a in free), reading.matrix[0]))
-    y = matrix.matmul(rows).reshape(
+    y = matrix.matmul(rows, path=path).reshape(
         (*(x.shape[a] for a in free), *(reading.shape[a] for a in reading.cols))
     )
     own = [len(free) + i for i in sorted(range(len(reading.cols)), key=reading.cols.__getitem__)]
     others = list(range(len(free)))
-    return y.transpose((*own, *others) if side == 0 else (*others, *own))
+    result = y.transpose((*own, *others) if side == 0 else (*others, *own))
+    return Product(result, _call(rows.size // rows.shape[-1], rows, matrix, path))
+
+
+def _call(
+    count: int, x: Any, matrix: PackedMatrix, path: str, geometry: Geometry | None = None
+) -> Call:
+    layout = matrix.layout
+    static = layout.shape, layout.block, layout.capacity
+    return Call("forward", count, *static, x.dtype.name, geometry=geometry, path=path)
 
 
 # Images (count, height, width, channels) and kernels (height, width, channels, outputs).
 NHWC, HWIO = (0, 3, 1, 2), (3, 2, 0, 1)
 
 
-def convolution(params: Mapping[str, Any], x: Any, matrix: PackedMatrix, side: int) -> Found:
+def convolution(
+    params: Mapping[str, Any], x: Any, matrix: PackedMatrix, side: int, path: str
+) -> Found:
     """conv_general_dilated of images and a weight that is read as (taps * channels, outputs)."""
     numbers, reading = params["dimension_numbers"], matrix.reading
     if side == 0 or (reading.rows, reading.cols) != ((0, 1, 2), (3,)):
@@ -77,15 +101,17 @@ def convolution(params: Mapping[str, Any], x: Any, matrix: PackedMatrix, side: i
         return f"a convolution whose padding {params['padding']} is neither SAME nor VALID"
     if problem := _unfit(params, x):
         return problem
-    down, right = params["window_strides"]
-    return block_sparse_convolution(
-        x,
-        matrix.blocks,
-        matrix.layout,
-        kernel=(reading.shape[0], reading.shape[1]),
-        strides=(down, right),
-        padding=padding,
-    )
+    return _convolved(x, matrix, tuple(params["window_strides"]), padding, path)
+
+
+def _convolved(x: Any, matrix: PackedMatrix, strides: Any, padding: str, path: str) -> Product:
+    kernel = matrix.reading.shape[0], matrix.reading.shape[1]
+    static = {"kernel": kernel, "strides": strides, "padding": padding}
+    result = block_sparse_convolution(x, matrix.blocks, matrix.layout, path=path, **static)
+    if kernel == (1, 1):  # a product of pixels
+        return Product(result, _call(result.size // result.shape[-1], x, matrix, path))
+    geometry = geometry_of(x.shape[1:], **static)
+    return Product(result, _call(len(x), x, matrix, path, geometry))
 
 
 def _padding(params: Mapping[str, Any], image: tuple[int, ...], kernel: tuple[int, ...]) -> str:

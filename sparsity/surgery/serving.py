@@ -17,12 +17,13 @@ import jax
 import numpy as np
 
 from sparsity import disk
-from sparsity.kernels import native, packed_files
+from sparsity.kernels import choice, native, packed_files
+from sparsity.kernels.calls import Call
 from sparsity.kernels.columns import from_array
 from sparsity.kernels.packed import PackedMatrix, Reading
 from sparsity.kernels.served import FORMAT, PLATFORMS, TEXT, WEIGHTS, arguments_of, exporting
 from sparsity.surgery.description import Masks, refuse_live, whole_masks
-from sparsity.surgery.substitution import substituted
+from sparsity.surgery.substitution import Uses, substituted
 from sparsity.units.partition import Group, Partition, Tree, View, leaves, tiles
 
 # Kernels that a program may call by name. jax does not promise to keep those of the CPU, which the loader
@@ -40,6 +41,7 @@ def write(
     partition: Partition,
     masks: Mapping[str, Any],
     platforms: Sequence[str] = ("cpu",),
+    path: str = "auto",
     about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes the folder's files, each whole or not at all, and returns what stands in serving.json.
@@ -48,37 +50,50 @@ def write(
     params:    the folded parameters, dead blocks 0.
     example:   shape and dtype of the inputs, the size of batch first.
     platforms: "cpu", "tpu", "cuda": what programs are made for.
+    path:      of the products, as for `ops.block_sparse_matmul`: "sparse" takes the kernels wherever there
+               are some, and not only where they are expected to be faster.
     about:     plain JSON data, kept with the weights.
 
     Raises ValueError where masks and weights disagree, for an unknown platform, and without flatbuffers.
     """
-    if odd := [name for name in platforms if name not in PLATFORMS.values()]:
-        known = ", ".join(dict.fromkeys(PLATFORMS.values()))
-        raise ValueError(f"a model is exported for {known}, not {odd[0]!r}")
     export = exporting()
+    _check_platforms(platforms)
     weights, dense = packed_weights(params, partition, masks)
-    files = {WEIGHTS: packed_files.encode(weights, about)}
-    uses: dict[str, Any] = {path: [reason] for path, reason in dense.items()}
-    kernels: dict[str, list[str]] = {}
-    for platform in platforms:
-        for kind, run in _forms(apply, params, weights, uses).items():
-            made = _exported(export, run, arguments_of(weights, kind), example, platform)
-            files[f"{kind}-{platform}.jax"] = bytes(made.serialize())
-            if kind == "sparse":
-                module = made.mlir_module()
-                kernels[platform] = [name for name in NAMED if f"@{name}(" in module]
+    uses: Uses = {name: [reason] for name, reason in dense.items()}
+    forms = _forms(substituted(apply, params, path), apply, params, weights, uses)
+    programs = {
+        f"{kind}-{platform}.jax": _exported(
+            export, run, arguments_of(weights, kind), example, platform
+        )
+        for platform in platforms
+        for kind, run in forms.items()
+    }
+    files = {name: bytes(made.serialize()) for name, made in programs.items()}
+    files[WEIGHTS] = packed_files.encode(weights, about)
     text = {
         "format": FORMAT,
         "jax": jax.__version__,
         "input": [list(example.shape), np.dtype(example.dtype).name],
-        "kernels": kernels,
-        "uses": uses,
+        "kernels": {name: _named(programs[f"sparse-{name}.jax"]) for name in platforms},
+        "uses": {name: _said(found, platforms) for name, found in uses.items()},
         "files": {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()},
     }
     disk.make(folder)
-    rendered = json.dumps(text, indent=1).encode()
-    disk.put({folder / name: raw for name, raw in (*files.items(), (TEXT, rendered))})
+    files[TEXT] = json.dumps(text, indent=1).encode()
+    disk.put({folder / name: raw for name, raw in files.items()})
     return text
+
+
+def _check_platforms(platforms: Sequence[str]) -> None:
+    known = dict.fromkeys(PLATFORMS.values())
+    if odd := [name for name in platforms if name not in known]:
+        raise ValueError(f"a model is exported for {', '.join(known)}, not {odd[0]!r}")
+
+
+def _named(program: Any) -> list[str]:
+    """The kernels that a program calls by name."""
+    module = program.mlir_module()
+    return [name for name in NAMED if f"@{name}(" in module]
 
 
 def packed_weights(
@@ -132,11 +147,15 @@ def reading_of(view: View, batch: int) -> Reading | None:
 
 
 def _forms(
-    apply: Callable[..., Any], params: Tree, weights: Mapping[str, Any], uses: dict[str, Any]
+    run: Callable[..., Any],
+    apply: Callable[..., Any],
+    params: Tree,
+    weights: Mapping[str, Any],
+    uses: Uses,
 ) -> dict[str, Callable[..., Any]]:
     """The programs by kind, of (arguments, inputs); tracing the sparse one fills `uses`."""
     kinds = {path: jax.tree.structure(weight) for path, weight in weights.items()}
-    run, tree = substituted(apply, params), jax.tree.structure(params)
+    tree = jax.tree.structure(params)
 
     def sparse(arguments: Mapping[str, Any], inputs: jax.Array) -> Any:
         held = {path: jax.tree.unflatten(kinds[path], arrays) for path, arrays in arguments.items()}
@@ -148,6 +167,20 @@ def _forms(
         return apply(jax.tree.unflatten(tree, [arguments[p][0] for p in leaves(params)]), inputs)
 
     return {"sparse": sparse, "dense": dense}
+
+
+def _said(uses: Sequence[Call | str], platforms: Sequence[str]) -> dict[str, list[str]]:
+    """By platform, what becomes of a weight in each place where it is used."""
+    return {platform: [_words(use, platform) for use in uses] for platform in platforms}
+
+
+def _words(use: Call | str, platform: str) -> str:
+    if isinstance(use, str):
+        return f"unpacked: {use}"
+    path, ratio, why = choice.choose(platform, use)
+    if use.path == "dense" or not ratio or (use.path, path) == ("auto", "dense"):
+        return f"unpacked: {why}"
+    return f"block-sparse: {ratio:.2f} times as fast as dense, {why}"
 
 
 def _exported(

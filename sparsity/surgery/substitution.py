@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
+from sparsity.kernels.calls import Call
 from sparsity.kernels.packed import PackedMatrix, Reading
 from sparsity.surgery.contractions import convolution, dot
 from sparsity.units.partition import leaves, path_of
 
 CONTRACTIONS = {"dot_general": dot, "conv_general_dilated": convolution}
-SPARSE = "block-sparse"
 
-Uses = dict[str, list[str]]
+Uses = dict[str, list[Call | str]]
 
 
 class Held(NamedTuple):
@@ -30,14 +30,15 @@ class Held(NamedTuple):
 
 
 def substituted(
-    apply: Callable[..., Any], params: Any
-) -> Callable[..., tuple[Any, dict[str, list[str]]]]:
+    apply: Callable[..., Any], params: Any, path: str = "auto"
+) -> Callable[..., tuple[Any, Uses]]:
     """run(weights, *inputs) -> (what `apply(params, *inputs)` gives, how each packed weight was used).
 
     apply:   (tree of arrays, *inputs) -> outputs, traceable.
     params:  the tree, of arrays or of shapes.
+    path:    of the products: "auto", "sparse" or "dense", as for `ops.block_sparse_matmul`.
     weights: path -> array or PackedMatrix of the leaf's shape and dtype.
-    The uses are, by path, "block-sparse" or the reason why the weight was unpacked, once per place.
+    The uses are, by path and once per place, the product's facts, or the reason why the weight was unpacked.
     """
     shapes = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in leaves(params).items()}
     tree = jax.tree_util.tree_map_with_path(lambda keys, _: shapes[path_of(keys)], params)
@@ -45,8 +46,9 @@ def substituted(
     def run(weights: Mapping[str, Any], *inputs: Any) -> tuple[Any, Uses]:
         check_fit(shapes, weights)
         traced, out = jax.make_jaxpr(apply, return_shape=True)(tree, *inputs)
-        walk = _Walk({path: [] for path, w in weights.items() if isinstance(w, PackedMatrix)})
-        given = [_held(path, weights[path]) for path in shapes] + jax.tree.leaves(inputs)
+        uses: Uses = {name: [] for name, w in weights.items() if isinstance(w, PackedMatrix)}
+        walk = _Walk(uses, path)
+        given = [_held(name, weights[name]) for name in shapes] + jax.tree.leaves(inputs)
         found = walk.run(traced, given)
         return jax.tree.unflatten(
             jax.tree.structure(out), walk.unpacked(found, "given back")
@@ -73,6 +75,7 @@ class _Walk(NamedTuple):
     """One pass over a jaxpr and those nested in it; `uses` is filled on the way."""
 
     uses: Uses
+    path: str
 
     def run(self, jaxpr: Any, given: Sequence[Any]) -> list[Any]:
         """The outputs, arrays or Held, of a jaxpr from its inputs."""
@@ -108,11 +111,11 @@ class _Walk(NamedTuple):
         """A block-sparse product, or the equation as it stands with the weight unpacked."""
         held, x = ins[side], ins[1 - side]
         make = CONTRACTIONS[equation.primitive.name]
-        found = make(equation.params, x, held.matrix, side)
+        found = make(equation.params, x, held.matrix, side, self.path)
         if isinstance(found, str):
             return _bound(equation, self.unpacked(ins, found))
-        self.uses[held.path].append(SPARSE)
-        return [found]
+        self.uses[held.path].append(found.call)
+        return [found.result]
 
     def scan(self, equation: Any, ins: list[Any]) -> list[Any]:
         """A scan that takes one matrix of a stack in each turn."""

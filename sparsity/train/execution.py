@@ -85,6 +85,8 @@ def _refusal(execution: Execution, plan: Plan, index: int) -> str:
 
 def _choice(execution: Execution, name: str, group: Group, keep: int, dropped: str) -> Choice:
     site = execution.sites.get(name)
+    if name not in execution.facts.masked:
+        return Choice(None, "the method has no hard mask of it")
     if site is None:
         return Choice(None, "no module multiplies by it as its kernel")
     if reason := _unfit(group, site):

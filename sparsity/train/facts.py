@@ -13,13 +13,22 @@ class Facts(NamedTuple):
     """What a method does to the weights of a partition.
 
     refusal:   why live blocks alone cannot stand for them, in words, or "".
+    masked:    the groups that it has hard masks of.
     reads:     whether its `apply` computes with weights though masks and multipliers are left to products.
     penalises: whether its penalty does.
     """
 
     refusal: str = ""
+    masked: frozenset[str] = frozenset()
     reads: bool = False
     penalises: bool = False
+
+
+class _Seen(NamedTuple):
+    """Weights that `apply` does not hand on as they are, and modules whose outputs it changes."""
+
+    weights: list[str]
+    modules: list[str]
 
 
 def facts(method: Method, partition: Partition, shapes: Any) -> Facts:
@@ -29,25 +38,29 @@ def facts(method: Method, partition: Partition, shapes: Any) -> Facts:
     """
     state = jax.eval_shape(method.init, jax.random.key(0), shapes)
     paths = [view.path for group in partition.values() for view in group.gated]
-    context, seen = Context(Kind.SPARSE, unspread=True), {}
+    context, seen = Context(Kind.SPARSE, unspread=True), []
 
     def apply(state: State) -> Any:
         applied = method.apply(state, context)
         was, now = leaves(state.params), leaves(applied.params)
-        seen["changed"] = [path for path in paths if now[path] is not was[path]]
-        seen["hooks"] = [*applied.hooks]
+        changed = [path for path in paths if now[path] is not was[path]]
+        seen.append(_Seen(changed, [*applied.hooks]))
         return dict(applied.scales)
 
     def penalty(state: State) -> Any:
         return method.penalty(state, context, Signals())
 
     reads, penalises = (_reads(function, state, paths) for function in (apply, penalty))
-    refusal = ""
-    if seen["hooks"]:
-        refusal = f"the method changes what the module {seen['hooks'][0]} does"
-    elif seen["changed"]:
-        refusal = f"the method makes the weights of {seen['changed'][0]} of others that it trains"
-    return Facts(refusal, reads, penalises)
+    masked = jax.eval_shape(lambda state: method.masks(state, context), state)
+    return Facts(_refusal(seen[0]), frozenset(masked), reads, penalises)
+
+
+def _refusal(seen: _Seen) -> str:
+    if seen.modules:
+        return f"the method changes what the module {seen.modules[0]} gives"
+    if seen.weights:
+        return f"the method computes weights in the place of {seen.weights[0]}"
+    return ""
 
 
 def _reads(function: Any, state: State, paths: list[str]) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.compilers import Said, read, vmem_asked
-from experiments.reporting.compiled import cells, page
+from experiments.reporting.compiled import cells, merged, page
 
 # As ptxas and Mosaic wrote it of a kernel for sm_90a.
 CLEAN = """\
@@ -76,3 +76,10 @@ def test_the_page_has_a_row_per_kernel_in_its_device_kinds_table():
     assert "| h200 | 16x32 | bfloat16 | dX | 168 | 0 | 208.0 | 208.0 | 3 | 0.0 |  |" in h200
     assert "| - | it fell |" in h200 and "h200" not in tpus.partition("\n\n")[2]
     assert cells(broken) == ["it fell", "2.0 s"]
+
+
+def test_kernels_that_the_same_versions_compiled_before_are_kept():
+    results = lambda jax, *rows: {"versions": {"jax": jax}, "kernels": list(rows)}
+    old, new, other = row(target="v5e"), row(target="v5e", seconds=3.0), row(target="h200")
+    assert merged(results("0.12", old, other), results("0.12", new))["kernels"] == [other, new]
+    assert merged(results("0.11", old, other), results("0.12", new))["kernels"] == [new]

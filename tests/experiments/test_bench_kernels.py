@@ -36,6 +36,7 @@ def part_of(layer, block, **ratios):
         "load": 1.0,
         "dense ms": ms,
         "ratios": verbs,
+        "best": verbs,
         "fall-back": dict.fromkeys(ms, 0.98),
     }
 

@@ -41,7 +41,11 @@ def test_what_runs_and_why_is_told_per_layer(config_of):
 @pytest.mark.parametrize(
     ("argument", "changes", "words"),
     [
-        ("powerprop", {}, "masked, as the method makes the weights of params/dense1/kernel"),
+        (
+            "powerprop",
+            {},
+            "masked, as the method computes weights in the place of params/dense1/kernel",
+        ),
         ("magnitude", {"method__select": "globally"}, "masked, as blocks are chosen over all"),
         ("dense", {"density": "1"}, "no phase has fixed masks"),
     ],
@@ -62,6 +66,7 @@ def test_the_dry_run_tells_it_and_names_the_programs_of_the_run(config_of, tmp_p
     assert f"{summary['compilations']} programs: " in text and "execution sparse" in said
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_under_another_execution_and_ends_as_it_would_have(config_of, tmp_path):
     def config(execution):
         return config_of(STATIC, execution=execution, **ZEROED)

@@ -137,6 +137,7 @@ def test_imagenet_is_planned_without_its_pictures_and_not_run(tmp_path):
     """With another network, as compiling this one takes minutes."""
     config = imagenet.get_config("magnitude,plan=one_shot,model=cnn").to_dict()
     config["model"] |= SMALL | {"dtype": "float32"}
+    config["blocks"]["at_least"] = 4
     config["data"] |= {"root": str(tmp_path), "side": 32}
     config |= {"batch": 16, "steps": 900}
     config["optimizer"] |= {"warmup": 5}

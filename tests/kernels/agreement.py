@@ -41,16 +41,16 @@ def check_value(forward, args: Arguments, activation: str) -> None:
     asked = reference.block_sparse_matmul(
         args.x, args.packed, args.layout, bias=args.bias, activation=activation
     )
-    _check(got, asked)
+    near(got, asked)
 
 
 def check_gradients(dx, dw, args: Arguments) -> None:
     """dX and dW are the definition's; padding's are exactly 0."""
     run = lambda x, packed: reference.block_sparse_matmul(x, packed, args.layout)
     asked_dx, asked_dw = jax.vjp(run, args.x, args.packed)[1](args.dy)
-    _check(dx(args.dy, args.packed, args.layout), asked_dx)
+    near(dx(args.dy, args.packed, args.layout), asked_dx)
     got = dw(args.x, args.dy, args.layout)
-    _check(got, asked_dw)
+    near(got, asked_dw)
     assert not np.any(np.asarray(got, np.float32)[~np.asarray(args.layout.live)])
 
 
@@ -59,7 +59,8 @@ def custom_calls(platform: str, run, *args) -> str:
     return jax.export.export(jax.jit(run), platforms=[platform])(*args).mlir_module()
 
 
-def _check(got: jax.Array, asked: jax.Array) -> None:
+def near(got: jax.Array, asked: jax.Array) -> None:
+    """Finite, of one shape and dtype, and within the tolerance of the dtype."""
     assert got.shape == asked.shape and got.dtype == asked.dtype
     a, b = np.asarray(got, np.float32), np.asarray(asked, np.float32)
     assert np.all(np.isfinite(a))

@@ -18,6 +18,8 @@ from tests.kernels.cases import KINDS, Case, layout_of, mask_of_kind, normal
 WINDOWS = {
     "3x3": ((6, 7, 8), (3, 3), (1, 1), "SAME", 20, (8, 8)),
     "3x3 with stride": ((9, 8, 16), (3, 3), (2, 2), "SAME", 16, (8, 16)),
+    "padded as is said": ((9, 8, 8), (3, 3), (2, 2), ((1, 1), (1, 1)), 16, (8, 8)),
+    "1x1 in a frame": ((4, 4, 8), (1, 1), (1, 1), ((1, 0), (0, 2)), 8, (8, 8)),
     "valid, unequal strides": ((8, 9, 6), (3, 2), (1, 3), "VALID", 10, (3, 5)),
     "5x1": ((7, 4, 4), (5, 1), (2, 1), "VALID", 8, (2, 8)),
     "1x1 with stride": ((7, 6, 24), (1, 1), (2, 2), "SAME", 16, (16, 16)),

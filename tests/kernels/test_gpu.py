@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import dense, gpu, ops, product
+from sparsity.kernels import dense, gpu, gpu_gradient, gpu_ring, ops, product
 from tests.kernels.agreement import arguments, check_gradients, check_value, custom_calls
 from tests.kernels.cases import CASES, KINDS, Case, layout_of, mask_of_kind
 from tests.kernels.races import found_race, no_race
@@ -47,7 +47,7 @@ def test_products_are_the_definition(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_the_definition(name):
     case, dtype = VARIANTS[name]
-    if OLD and case.block[0] >= gpu.HALF:
+    if OLD and case.block[0] >= gpu_gradient.HALF:
         pytest.skip("jax 0.10's interpreter knows no transposed tile, which dW of these blocks has")
     args = arguments(case, mask_of_kind("random", 5, case.grid), dtype, 200)
     with no_race():
@@ -60,7 +60,7 @@ def test_gradients_are_the_definition(name):
 def test_every_block_and_kind_of_mask_is_the_definition(side, kind):
     # More than one tile of the batch, and a last one that is not full.
     case = Case((3 * side + 5, 2 * side - 3), (side, side))
-    if OLD and side >= gpu.HALF:
+    if OLD and side >= gpu_gradient.HALF:
         pytest.skip("jax 0.10's interpreter knows no transposed tile, which dW of these blocks has")
     args = arguments(case, mask_of_kind(kind, 1, case.grid), "bfloat16", 300)
     with no_race():
@@ -83,6 +83,21 @@ def test_a_race_is_found():
         interpret=STRICT,
     )
     assert found_race(lambda: jax.block_until_ready(call(jnp.ones((64, 64)))))
+
+
+@pytest.mark.skipif(OLD, reason="jax 0.10's interpreter looks at no memory that tensor cores read")
+@pytest.mark.parametrize("method", ["claim", "filled"])
+def test_a_wait_that_the_ring_leaves_out_is_found(method, monkeypatch):
+    def hasty(ring, step):
+        stage = jax.lax.rem(step, ring.stages)
+        return (stage, ring.full.at[stage]) if method == "claim" else stage
+
+    case = Case((320, 16), (16, 16))
+    args = arguments(case, np.ones(case.grid, bool), "bfloat16", 3)
+    monkeypatch.setattr(gpu_ring.Ring, method, hasty)
+    assert found_race(
+        lambda: jax.block_until_ready(forward(args.x, args.packed, args.layout, None, "none"))
+    )
 
 
 # ---- Lowered for a GPU ----

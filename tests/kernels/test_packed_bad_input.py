@@ -1,7 +1,9 @@
 """Every way in which a packed file can be wrong has its sentence, before anything reaches a device."""
 
+import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from sparsity.kernels import packed_files, tensors
 from sparsity.kernels.columns import columns_of, from_array
+from sparsity.kernels.layout import from_mask
 from sparsity.kernels.packed import Reading
 from tests.kernels.cases import holed
 
@@ -139,6 +142,28 @@ def test_an_array_that_does_not_fit_is_refused_in_words(case):
     changes, words = UNREAD[case]
     with pytest.raises(ValueError, match=words):
         columns_of(**{"array": W, "block": (8, 8)} | changes)
+
+
+def crowded(mask):
+    """The layout of a traced mask with more live blocks than room."""
+    return jax.jit(lambda m: from_mask(m, (16, 24), (8, 8), 2))(mask)
+
+
+def test_a_packed_matrix_that_does_not_hold_together_is_refused_in_words():
+    whole = from_array(W, (8, 8))
+    few, other = crowded(np.ones((2, 3), bool)), from_array(W.T, (8, 8)).layout
+    for changes, words in (
+        ({"blocks": whole.blocks[:2], "layout": few}, "6 live blocks and room for 2"),
+        ({"layout": other}, r"a layout of \(24, 16\) does not fit matrices of \(16, 24\)"),
+        (
+            {"blocks": whole.blocks[:5]},
+            r"blocks of shape \(5, 8, 8\) do not fit the layout's, \(6, 8",
+        ),
+    ):
+        with pytest.raises(ValueError, match=words):
+            packed_files.encode({"w": dataclasses.replace(whole, **changes)})
+    with pytest.raises(ValueError, match="do not fit the layout"):
+        dataclasses.replace(whole, blocks=whole.blocks[:5]).matmul(W.T)
 
 
 def test_what_a_file_cannot_hold_is_refused_and_changes_nothing(tmp_path):

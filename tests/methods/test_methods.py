@@ -1,5 +1,6 @@
 """The contract that every method keeps, whatever it does: one table, and every pair of the grid."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -94,6 +95,23 @@ def test_an_update_changes_no_parameter_and_no_gate(name):
     state, new = started(name), pruned(name)
     assert equal(state.params, new.params) and equal(state.gates, new.gates)
     assert not equal(state.memory, new.memory)
+
+
+@pytest.mark.parametrize(
+    "name", ["magnitude", "sequential attention", "sigmoid with fisher", "powerprop by block, 1.5"]
+)
+def test_masks_and_scales_that_are_left_to_products_come_to_what_is_applied(name):
+    state, at = pruned(name), context()
+
+    @jax.jit
+    def spread_out(state, masks):
+        applied = METHODS[name].apply(state, dataclasses.replace(at, unspread=True))
+        units = {p: jnp.where(m, applied.scales.get(p, 1.0), 0.0) for p, m in masks.items()}
+        return scale(PARTITION, units, applied.params)
+
+    mine = leaves(spread_out(state, compiled(name)[3](state, at)))
+    for path, leaf in leaves(compiled(name)[1](state, at)).items():
+        np.testing.assert_allclose(mine[path], leaf, rtol=1e-6, err_msg=path)
 
 
 @pruning

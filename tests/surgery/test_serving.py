@@ -43,7 +43,12 @@ def network():
 
 def put(folder, **changes):
     apply, params, partition, masks = network()
-    given = {"partition": partition, "masks": masks, "about": {"seed": 1}} | changes
+    given = {
+        "partition": partition,
+        "masks": masks,
+        "about": {"seed": 1},
+        "path": "sparse",
+    } | changes
     return serving.write(folder, apply, params, EXAMPLE, **given)
 
 
@@ -145,7 +150,8 @@ def test_the_packed_file_is_smaller_by_what_is_dead_and_describes_itself(made):
     text = json.loads(texts["sparsity"])
     assert set(text["matrices"]) == set(partition) and text["about"] == {"seed": 1}
     said = json.loads((made / TEXT).read_text())
-    assert said["uses"] == {name: ["block-sparse"] for name in partition}
+    assert set(said["uses"]) == set(partition)
+    assert all(len(use["cpu"]) == 1 for use in said["uses"].values())
     # Which products run on the kernel is the dispatcher's choice; what is said of it is true.
     module = export.deserialize(bytearray((made / "sparse-cpu.jax").read_bytes())).mlir_module()
     assert said["kernels"] == {"cpu": ["block_sparse_product"] * ("block_sparse_product" in module)}
@@ -153,13 +159,17 @@ def test_the_packed_file_is_smaller_by_what_is_dead_and_describes_itself(made):
 
 def test_what_is_all_alive_or_no_block_stays_dense_and_says_why(tmp_path):
     text = put(tmp_path, masks={})
-    assert text["uses"] == {rule.pattern: ["all its blocks are alive"] for rule in RULES}
+    assert text["uses"] == {
+        rule.pattern: {"cpu": ["unpacked: all its blocks are alive"]} for rule in RULES
+    }
     assert text["kernels"] == {"cpu": []}
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_programs_are_lowered_for_platforms_that_are_not_here(tmp_path, platform):
     text = put(tmp_path, platforms=(platform,))
+    words = [use[platform][0] for use in text["uses"].values()]
+    assert any(word.startswith("block-sparse") for word in words) == bool(text["kernels"][platform])
     assert {f"sparse-{platform}.jax", f"dense-{platform}.jax", WEIGHTS} == set(text["files"])
     for name in text["files"]:
         assert (tmp_path / name).stat().st_size > 1000

@@ -20,6 +20,8 @@ from sparsity.train.step import programs
 from sparsity.units.blocks import Rule, blocks
 
 STEPS = 60
+# Unlike any width, so that no array of activations has the shape of a weight.
+BATCH = 24
 FIRST, SECOND = "params/first/kernel", "params/second/kernel"
 
 
@@ -44,7 +46,7 @@ def data():
 
 def draw(source, step, key):
     images, labels = source
-    rows = jax.random.randint(key, (32,), 0, images.shape[0])
+    rows = jax.random.randint(key, (BATCH,), 0, images.shape[0])
     return {"image": images[rows], "label": labels[rows]}
 
 
@@ -61,7 +63,7 @@ def setting(make, plan, mode, *, net=None, rules=(), density="0.25", options=Non
     run_by = Execution(
         mode,
         model.sites(shapes, mutable, image),
-        batch=32,
+        batch=BATCH,
         platform="cpu",
         coupled=coupled(settings["name"], settings.get("prox")),
         facts=facts(method, target.partition, shapes),

@@ -16,12 +16,10 @@ CODE = """if True:
     from experiments.launch import Session, launch
     from safetensors.numpy import load_file
 
-    plan = {"name": "acdc", "warmup": "20%", "cycles": 1, "sparse": "20%", "last_dense": "20%",
-            "finetune": "40%", "dense": "20%", "dead": "zeroed"}
     found = {}
     for devices in (1, 8):
-        config = {**digits.get_config("magnitude,plan=acdc").to_dict(), "steps": 20, "plan": plan,
-                  "execution": "sparse", "devices": devices, "density": "0.25", "log_every": 5}
+        config = digits.get_config("random,plan=static").to_dict()
+        config |= {"steps": 20, "execution": "sparse", "devices": devices, "density": "0.25"}
         folder = f"{sys.argv[1]}/{devices}"
         launch(config, __import__("pathlib").Path(folder), Session(say=lambda line: None))
         found[devices] = load_file(f"{folder}/model.safetensors")
@@ -50,5 +48,5 @@ def test_training_on_live_blocks_on_eight_devices_agrees_with_one(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["devices"] == 8
-    assert sorted(found["trained"]) == ["masked", "packed", "packed"]
+    assert sorted(found["trained"]) == ["packed"]
     assert found["apart"] < 1e-4

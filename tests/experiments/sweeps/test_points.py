@@ -1,6 +1,8 @@
 """Sweeps multiply, repeat themselves, and refuse what no config has."""
 
+import json
 import math
+import re
 
 import pytest
 
@@ -36,6 +38,18 @@ def test_points_are_called_by_their_names_and_by_what_they_set():
     assert points(picked({"named": named}, ["plain"])) == [{}]
     with pytest.raises(ValueError, match="did you mean 'steep'"):
         picked({"named": named}, ["step"])
+
+
+def test_the_sweep_on_the_page_is_one(pytestconfig):
+    page = (pytestconfig.rootpath / "docs" / "sweeps.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    space: dict = {}
+    exec(compile(block, "docs/sweeps.md", "exec"), space)  # noqa: S102 (our own page)
+    config = json.loads(space["config"].to_json())
+    found = family(config["sweep"])
+    assert len(found) == 2 * 2 * 8 * 4
+    assert found[1].name.endswith("attention, argument sequential_attention, c 2.0")
+    assert len(jobs(config["base"], [{**config["set"], **f.point} for f in found])) == len(found)
 
 
 def test_random_draws_lie_in_their_bounds_and_are_the_same_at_each_call():

@@ -1,0 +1,147 @@
+"""Convolutions as products over lines: a window's rows read the same images, whole lines further down.
+
+A line is one row of pixels of all images, so that the next row of the window is a line further down and tiles
+begin where kernels want them. The window's columns are features: x is copied once per column (three times for
+3 x 3), not once per tap, so that this is no im2col. Between strides along the height lie "phases", which are
+features too.
+
+`multiple`, everywhere: pixels of a line are rounded up to it, with zeros.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparsity.kernels.geometry import Geometry
+from sparsity.kernels.layout import Layout, from_mask
+from sparsity.kernels.sources import Sources
+
+
+class Taps(NamedTuple):
+    """Static numbers of each tap of the window, in the weight's order: its row and column there."""
+
+    down: np.ndarray
+    along: np.ndarray
+
+
+def refusal(layout: Layout, geometry: Geometry) -> str:
+    """Why there is no such convolution, in words; "" where there is."""
+    rows, channels = layout.block[0], geometry.image[2]
+    if channels % rows:
+        return f"blocks of {rows} rows do not divide the {channels} channels"
+    return ""
+
+
+def flat(x: jax.Array, geometry: Geometry, multiple: int) -> jax.Array:
+    """Images as (lines of all, phases * columns of the window * channels), padded with zeros."""
+    (high, wide), (height, _) = geometry.strides, grid_of_strides(geometry)
+    (top, _), (left, _) = geometry.padding
+    across, columns = geometry.out[1], geometry.kernel[1]
+    reach = (across - 1) * wide + columns
+    edges = ((top, height * high - top - x.shape[1]), (left, max(0, reach - left - x.shape[2])))
+    padded = jnp.pad(x, ((0, 0), *edges, (0, 0)))
+    seen = [padded[:, :, b : b + (across - 1) * wide + 1 : wide] for b in range(columns)]
+    cut = jnp.stack(seen, axis=3).reshape(x.shape[0], height, high, across, columns, -1)
+    whole = cut.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], height, across, -1)
+    return _lines(whole, multiple)
+
+
+def forwards(layout: Layout, geometry: Geometry, count: int, multiple: int) -> Sources:
+    """Block row (tap, channel block): its channels at the tap's phase and column, the tap's lines down."""
+    inside, high = geometry.image[2] // layout.block[0], geometry.strides[0]
+    taps = _taps(geometry)
+    seen = taps.down % high * geometry.kernel[1] + taps.along
+    feature = seen[:, None] * inside + np.arange(inside)
+    shift = np.repeat(taps.down // high, inside)
+    return _sources(feature, shift, count * geometry.out[1], multiple)
+
+
+def spread(
+    dy: jax.Array, layout: Layout, geometry: Geometry, multiple: int
+) -> tuple[jax.Array, Sources]:
+    """A gradient of outputs as pixels read it, (lines, columns * outputs), and which block row reads where.
+
+    Block row (tap, output block) of the turned weight: a tap's gradient lies as many lines further up as its
+    input lies further down.
+    """
+    (high, wide), (height, width), taps = (
+        geometry.strides,
+        grid_of_strides(geometry),
+        _taps(geometry),
+    )
+    up, columns = int(taps.down.max()) // high, int(taps.along.max()) // wide + 1
+    outputs, beyond = layout.grid[1], layout.grid[1] * layout.block[1] - dy.shape[-1]
+    edges = ((up, height - geometry.out[0]), (0, 0), (0, beyond))
+    padded = jnp.pad(dy, ((0, 0), *edges))
+    column = lambda b: jnp.pad(padded, ((0, 0), (0, 0), (b, width - b), (0, 0)))[:, :, :width]
+    given = _lines(jnp.concatenate([column(b) for b in range(columns)], axis=3), multiple)
+    feature = (taps.along // wide)[:, None] * outputs + np.arange(outputs)
+    shift = np.repeat(up - taps.down // high, outputs)
+    return given, _sources(feature, shift, dy.shape[0] * width, multiple)
+
+
+def outputs(dy: jax.Array, layout: Layout, multiple: int) -> jax.Array:
+    """A gradient of outputs as (lines, outputs), up to whole blocks."""
+    beyond = layout.grid[1] * layout.block[1] - dy.shape[-1]
+    return _lines(jnp.pad(dy, (*[(0, 0)] * 3, (0, beyond))), multiple)
+
+
+def windows(y: jax.Array, count: int, geometry: Geometry) -> jax.Array:
+    """Outputs (count, height, width, N) from their lines."""
+    (high, wide), features = geometry.out, y.shape[-1]
+    y = y.reshape(high, -1, features)[:, : count * wide]
+    return y.reshape(high, count, wide, features).swapaxes(0, 1)
+
+
+def turned(layout: Layout, geometry: Geometry) -> tuple[Layout, jax.Array]:
+    """The layout with rows (tap, output block) and columns (phase, channel block), and its blocks' places."""
+    (rows, cols), (high, wide), taps = layout.block, geometry.strides, _taps(geometry)
+    inside = geometry.image[2] // rows
+    grid = (len(taps.down) * layout.grid[1], high * wide * inside)
+    tap = layout.rows // inside
+    row = jnp.where(layout.live, tap * layout.grid[1] + layout.cols, grid[0])
+    phase = jnp.asarray(taps.down % high * wide + taps.along % wide)
+    place = jnp.arange(layout.capacity, dtype=jnp.int32)
+    whose = jnp.full(grid, -1, jnp.int32)
+    whose = whose.at[row, phase[tap] * inside + layout.rows % inside].set(place, mode="drop")
+    shape = (grid[0] * cols, grid[1] * rows)
+    back = from_mask(whose >= 0, shape, (cols, rows), capacity=layout.capacity)
+    return back, whose[back.rows, back.cols]
+
+
+def images(found: jax.Array, count: int, geometry: Geometry) -> jax.Array:
+    """Images from lines of pixels of (phases * channels), without their padding."""
+    (high, wide), (tall, broad) = geometry.strides, grid_of_strides(geometry)
+    (top, _), (left, _) = geometry.padding
+    height, width, channels = geometry.image
+    cut = found.reshape(tall, -1, high, wide, channels)[:, : count * broad]
+    cut = cut.reshape(tall, count, broad, high, wide, channels).transpose(1, 0, 3, 2, 4, 5)
+    whole = cut.reshape(count, tall * high, broad * wide, channels)
+    return whole[:, top : top + height, left : left + width]
+
+
+def grid_of_strides(geometry: Geometry) -> tuple[int, int]:
+    """(height, width) of the padded image in strides, rounded up."""
+    sizes = zip(geometry.image, geometry.padding, geometry.strides, strict=False)
+    height, width = (-(-(n + sum(pad)) // stride) for n, pad, stride in sizes)
+    return height, width
+
+
+def _taps(geometry: Geometry) -> Taps:
+    down, along = np.indices(geometry.kernel)
+    return Taps(down.ravel(), along.ravel())
+
+
+def _lines(x: jax.Array, multiple: int) -> jax.Array:
+    """Images (count, height, width, features) as (height * line, features): a row of all images is a line."""
+    count, height, width, features = x.shape
+    rows = x.swapaxes(0, 1).reshape(height, count * width, features)
+    return jnp.pad(rows, ((0, 0), (0, -(count * width) % multiple), (0, 0))).reshape(-1, features)
+
+
+def _sources(feature: np.ndarray, shift: np.ndarray, pixels: int, multiple: int) -> Sources:
+    entries = lambda a: jnp.asarray(a.ravel(), jnp.int32)
+    line = -(-pixels // multiple) * multiple
+    return Sources(entries(feature), entries(shift), line, int(shift.max()) + 1)

@@ -1,0 +1,106 @@
+"""A convolution on the GPU's product is XLA's, and what every tap reads of flattened images is its window."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparsity.kernels import dense, gpu, lines, product
+from sparsity.kernels.convolution import block_sparse_convolution
+from sparsity.kernels.geometry import geometry_of
+from sparsity.kernels.layout import Layout, pack
+from tests.kernels.agreement import custom_calls, near
+from tests.kernels.cases import Case, layout_of, mask_of_kind, normal
+from tests.kernels.races import no_race
+from tests.kernels.test_gpu import OLD, ONE
+
+# image, window, strides, padding, outputs, block.
+WINDOWS = {
+    "3x3": ((5, 6, 16), (3, 3), (1, 1), "SAME", 40, (16, 32)),
+    "3x3 with stride": ((7, 6, 32), (3, 3), (2, 2), "SAME", 16, (16, 16)),
+    "valid, unequal strides": ((8, 9, 16), (3, 2), (1, 3), "VALID", 20, (16, 16)),
+    "64": ((6, 5, 64), (3, 3), (2, 2), "SAME", 60, (64, 64)),
+    "128": ((4, 5, 128), (3, 3), (1, 1), "SAME", 128, (128, 128)),
+}
+NAMES = ["3x3", *(pytest.param(n, marks=pytest.mark.slow) for n in list(WINDOWS)[1:])]
+
+
+def made(name: str):
+    """Geometry, layout, packed blocks with NaN in padding, images and a gradient of outputs."""
+    image, kernel, strides, padding, outputs, block = WINDOWS[name]
+    geometry = geometry_of(image, kernel, strides, padding)
+    case = Case((geometry.rows, outputs), block)
+    layout = layout_of(case, mask_of_kind("empty row and column", 4, case.grid))
+    packed = pack(normal(0, *case.shape, dtype="bfloat16"), layout)
+    packed = jnp.where(layout.live[:, None, None], packed, jnp.nan)
+    x = normal(1, 3, *image, dtype="bfloat16")
+    return geometry, layout, packed, x, normal(2, 3, *geometry.out, outputs, dtype="bfloat16")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_convolution_is_the_dense_one(name):
+    geometry, layout, packed, x, _ = made(name)
+    args = (layout, normal(3, layout.shape[1]), "relu", geometry)
+    with no_race():
+        got = gpu.convolve(x, packed, *args, launch=ONE)
+    near(got, dense.convolve(x, zeroed(packed, layout), *args))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_gradients_are_the_dense_ones(name):
+    geometry, layout, packed, x, dy = made(name)
+    with no_race():
+        got = gpu.convolve_dx(dy, packed, layout, geometry, launch=ONE)
+    near(got, dense.convolve_dx(dy, zeroed(packed, layout), layout, geometry))
+    if OLD and layout.block[0] >= 64:
+        pytest.skip("jax 0.10's interpreter knows no transposed tile, which dW of these blocks has")
+    with no_race():
+        got = gpu.convolve_dw(x, dy, layout, geometry, launch=ONE)
+    near(got, dense.convolve_dw(x, dy, layout, geometry))
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_every_tap_reads_its_window(name):
+    geometry, layout, _, x, _ = made(name)
+    (high, wide), inside = geometry.strides, geometry.image[2] // layout.block[0]
+    sources = lines.forwards(layout, geometry, len(x), 64)
+    flat = np.asarray(lines.flat(x, geometry, 64))
+    blocks = flat.reshape(len(flat), -1, layout.block[0])
+    padded = np.pad(np.asarray(x), ((0, 0), *geometry.padding, (0, 0)))
+    n, i, j = 2, geometry.out[0] - 1, geometry.out[1] - 1
+    pixel = i * sources.line + n * geometry.out[1] + j
+    assert sources.line % 64 == 0 and len(flat) % sources.line == 0
+    for row, (feature, shift) in enumerate(zip(sources.feature, sources.shift, strict=True)):
+        tap, block = divmod(row, inside)
+        down, along = divmod(tap, geometry.kernel[1])
+        asked = padded[n, i * high + down, j * wide + along].reshape(inside, -1)[block]
+        np.testing.assert_array_equal(blocks[pixel + shift * sources.line, feature], asked)
+
+
+@pytest.mark.parametrize("name", ["3x3", "64"])
+def test_a_training_step_lowers_to_three_kernels_without_an_im2col(name):
+    geometry, layout, packed, x, _ = made(name)
+    convolve = functools.partial(
+        block_sparse_convolution, kernel=geometry.kernel, strides=geometry.strides
+    )
+
+    def loss(x, packed):
+        return jnp.sum(convolve(x, packed, layout).astype(jnp.float32))
+
+    text = custom_calls("cuda", jax.value_and_grad(loss, (0, 1)), x, packed)
+    assert text.count("stablehlo.custom_call @mosaic_gpu") == 3
+    assert "stablehlo.convolution" not in text
+
+
+def test_blocks_over_several_taps_run_dense_and_say_so():
+    geometry = geometry_of((6, 6, 24), (3, 3), (1, 1), "SAME")
+    case = Case((geometry.rows, 32), (16, 16))
+    layout = layout_of(case, np.ones(case.grid, bool))
+    module, why = product.backend_of("cuda", layout, "bfloat16", geometry)
+    assert module is dense and "blocks of 16 rows do not divide the 24 channels" in why
+
+
+def zeroed(packed: jax.Array, layout: Layout) -> jax.Array:
+    return jnp.where(layout.live[:, None, None], packed, 0)
