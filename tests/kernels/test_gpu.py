@@ -105,6 +105,9 @@ def test_a_wait_that_the_ring_leaves_out_is_found(method, monkeypatch):
 
 # ---- Lowered for a GPU ----
 
+# Whatever the model expects of it.
+sparse = functools.partial(ops.block_sparse_matmul, path="sparse")
+
 
 def program(case: Case, dtype: str, rows: int = 300) -> str:
     """A training step of the product, as it would run on a GPU."""
