@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import dense, gpu, gpu_gradient, gpu_ring, product
-from sparsity.kernels.ops import block_sparse_matmul
+from sparsity.kernels import dense, gpu, gpu_gradient, gpu_ring, ops, product
 from tests.kernels.agreement import arguments, check_gradients, check_value, custom_calls
 from tests.kernels.cases import CASES, KINDS, Case, layout_of, mask_of_kind
 from tests.kernels.races import found_race, no_race
@@ -33,8 +32,6 @@ VARIANTS = {
 }
 # Interpreting compiles each of them for many seconds.
 NAMES = ["16, ragged", *(pytest.param(n, marks=pytest.mark.slow) for n in list(VARIANTS)[1:])]
-# The kernel, however small the product.
-sparse = functools.partial(block_sparse_matmul, path="sparse")
 SQUARES = [(side, side) for side in gpu.SIDES]
 forward, dx, dw = (functools.partial(f, launch=ONE) for f in (gpu.forward, gpu.dx, gpu.dw))
 
