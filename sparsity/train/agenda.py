@@ -54,7 +54,7 @@ def _step_keys(now: Force) -> Iterator[tuple[Any, ...]]:
     """Programs that steps are run by. What is engaged is released before the next phase, at the latest."""
     phase, ways = now.phase, now.ways
     if ways.layers:
-        yield "engage", ways
+        yield "engage", str(phase.kind), ways
     yield "train", str(phase.kind), phase.frozen, phase.dead, ways
     if ways.layers:
         yield "release", ways

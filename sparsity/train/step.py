@@ -100,7 +100,7 @@ def programs(
         return descent(parts, state, source, context, span, frozen, dead)
 
     def engage(state, context, *, ways):
-        count["engage", ways] += 1
+        count["engage", str(context.phase), ways] += 1
         return engaged.engage(state, method.masks(state.wrapped, context), ways)
 
     def release(held):
