@@ -109,8 +109,10 @@ def _path(execution: Execution) -> str:
 
 def _unfit(group: Group, site: Site) -> str:
     """Why a group's blocks are not those of a matrix that a module multiplies by."""
-    if group.batch or len(group.gated) != 1:
-        return "it is stacked, and its layers run inside a scan"
+    if group.batch:
+        return "its matrices are stacked"
+    if len(group.gated) != 1:
+        return "its units lie in several weights"
     if site.refusal:
         return site.refusal
     view, cut = group.gated[0], site.contracted
