@@ -102,12 +102,9 @@ def _answer(asked: Any) -> str:
 
 def _read(path: Path) -> np.ndarray:
     try:
-        found: Any = np.load(path, allow_pickle=False)
+        return np.load(path, allow_pickle=False)
     except (EOFError, ValueError):
-        found = None
-    if not isinstance(found, np.ndarray):
-        raise ValueError(f"{path} is no array in numpy's format (.npy)")
-    return found
+        raise ValueError(f"{path} is no array in numpy's format (.npy)") from None
 
 
 if __name__ == "__main__":

@@ -93,16 +93,9 @@ def _check_platforms(platforms: Sequence[str]) -> None:
 
 
 def _check_outputs(found: Any, example: jax.ShapeDtypeStruct) -> None:
-    """What serves pads batches and cuts outputs."""
-    if not isinstance(found, jax.ShapeDtypeStruct):
-        raise ValueError(
-            f"a served model gives one array, a row per example, not {jax.tree.structure(found)}"
-        )
-    if found.shape[:1] != example.shape[:1]:
-        shape = ",".join(map(str, found.shape))
-        raise ValueError(
-            f"a served model gives one array, a row per example, not {found.dtype}[{shape}]"
-        )
+    """`served` pads batches and cuts outputs."""
+    if getattr(found, "shape", ())[:1] != example.shape[:1]:
+        raise ValueError(f"a served model gives one array, a row per example, not {found}")
 
 
 def _named(program: Any) -> list[str]:

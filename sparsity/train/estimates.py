@@ -20,8 +20,13 @@ class Estimate(NamedTuple):
     why: str
 
 
-def of(site: Site, block: tuple[int, int], live: int, examples: int, platform: str) -> Estimate:
-    """The estimate of a layer with `live` blocks whose step has so many examples on a device."""
+def of(
+    site: Site, block: tuple[int, int], live: int, examples: int, platform: str, path: str = "auto"
+) -> Estimate:
+    """The estimate of a layer with `live` blocks whose step has so many examples on a device.
+
+    path: that its products ask for.
+    """
     rows, cols = grid_of(site.matrix, block)
     geometry = None if site.pointwise else site.geometry
     count = examples * (site.rows if geometry is None else 1)
@@ -33,8 +38,9 @@ def of(site: Site, block: tuple[int, int], live: int, examples: int, platform: s
         geometry=geometry,
         platform=LOWERED.get(platform, platform),
     )
-    share = f"{live} of {rows * cols} blocks live, their products {found.step:.2f} x dense"
-    return Estimate(_refusal(found), found.step >= LEAST, f"{share} {_source(found)}")
+    step = found.step_on(path)
+    share = f"{live} of {rows * cols} blocks live, their products {step:.2f} times as fast as dense"
+    return Estimate(_refusal(found), step >= LEAST, f"{share} {_source(found)}")
 
 
 def _refusal(found: Explanation) -> str:

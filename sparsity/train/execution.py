@@ -93,7 +93,7 @@ def _choice(execution: Execution, name: str, group: Group, keep: int, dropped: s
         return Choice(None, reason)
     block = group.gated[0].block
     way = Way(name, site, (block[0], block[1]), keep, not dropped, _path(execution))
-    estimate = estimates.of(site, way.block, keep, execution.batch, execution.platform)
+    estimate = estimates.of(site, way.block, keep, execution.batch, execution.platform, way.path)
     if estimate.refusal:
         return Choice(None, estimate.refusal)
     if execution.mode == "auto" and not estimate.pays:
