@@ -123,7 +123,9 @@ def finish(asked: argparse.Namespace) -> None:
         print(f"wrote {kernel_table.write(held(file, here), tuned.folder())}")
     drawn = importlib.util.find_spec("matplotlib") is not None
     found = [json.loads(f.read_text()) for f in sorted(asked.out.glob("*.json"))]
-    for name, text in kernels.pages([r for r in found if r["parts"]], drawn).items():
+    # `bench_execution` keeps its results in the same folder.
+    ours = [results for results in found if results["parts"] and "bandwidth" in results]
+    for name, text in kernels.pages(ours, drawn).items():
         (asked.out / name).write_text(text)
     if not drawn:
         print("there is no matplotlib here: --page, where it is installed, draws the pictures")
