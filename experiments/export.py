@@ -13,7 +13,7 @@ logits: standardising is in the program.
 Programs for another platform than this machine's are lowered and not run.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,12 @@ def exported(run: Path, out: Path, batch: int, platforms: Sequence[str], path: s
     verdict = "not run here"
     if here in platforms:
         verdict = checked(out, apply, params, inputs, objective)
-    lines = (*_uses(made["uses"]), *_kernels(made["kernels"]), _sizes(run, out), verdict)
+    lines = (
+        *_uses(made["uses"]),
+        *_kernels(made["kernels"]),
+        _sizes(run, out, made["files"]),
+        verdict,
+    )
     return "\n".join(lines)
 
 
@@ -138,9 +143,9 @@ def _kernels(kernels: dict[str, list[str]]) -> list[str]:
     return [f"the program for {name} calls {', '.join(k) or none}" for name, k in kernels.items()]
 
 
-def _sizes(run: Path, out: Path) -> str:
+def _sizes(run: Path, out: Path, files: Iterable[str]) -> str:
     dense, packed = (path.stat().st_size for path in (run / export.WEIGHTS, out / served.WEIGHTS))
-    programs = sum(path.stat().st_size for path in out.glob("*.jax"))
+    programs = sum((out / name).stat().st_size for name in files if name != served.WEIGHTS)
     return (
         f"{out / served.WEIGHTS}: {packed:,} bytes, {packed / dense:.1%} of {export.WEIGHTS}'s {dense:,}; "
         f"programs {programs:,} bytes"

@@ -36,7 +36,9 @@ def from_bsr(
     """
     crow, col, values = (np.asarray(a) for a in (crow, col, values))
     shape = (int(shape[0]), int(shape[1]))
-    if values.ndim != 3 or any(n % b for n, b in zip(shape, values.shape[1:], strict=True)):
+    if values.ndim != 3 or any(
+        b == 0 or n % b for n, b in zip(shape, values.shape[1:], strict=True)
+    ):
         raise ValueError(f"values of shape {values.shape} are no blocks of a matrix of {shape}")
     tall, wide = (n // b for n, b in zip(shape, values.shape[1:], strict=True))
     row = _rows(crow, col, values, tall)

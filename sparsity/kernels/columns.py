@@ -87,7 +87,8 @@ def check_columns(columns: Columns) -> Columns:
         raise ValueError(f"its rows hold {wrong[0]}, outside a grid of {columns.grid}")
     places = np.repeat(np.arange(len(steps)), steps) * size + rows
     if (falls := np.flatnonzero(np.diff(places) <= 0)).size:
-        raise ValueError(f"blocks {falls[0]} and {falls[0] + 1} are not sorted by (column, row)")
+        pair = f"blocks {falls[0]} and {falls[0] + 1}"
+        raise ValueError(f"{pair} are not sorted by (column, row), or stand in one place")
     return columns._replace(rows=rows.astype(np.int32), starts=starts.astype(np.int32))
 
 

@@ -34,7 +34,7 @@ def block_sparse_convolution(
     packed: (capacity, rows, cols), the live blocks of W in the layout's order; the layout's shape is
             (kernel[0] * kernel[1] * channels, outputs).
     kernel, strides: along height and width. padding: "SAME", "VALID" or zeros before and after.
-    bias, activation, scale, path as for `block_sparse_matmul`, which a window of 1 x 1 is.
+    bias, activation, scale, path as for `block_sparse_matmul`, which a window of 1 x 1 without padding is.
     The result is (..., height, width, outputs). Raises ValueError for what does not fit.
     """
     geometry = geometry_of(x.shape[-3:], kernel, strides, padding)
@@ -43,7 +43,7 @@ def block_sparse_convolution(
             f"a window of {kernel} over {x.shape[-1]} channels has {geometry.rows} weights per output, "
             f"the layout {layout.shape[0]}"
         )
-    if kernel == (1, 1) and not any(map(any, geometry.padding)):
+    if geometry.pointwise:
         seen = x[..., :: strides[0], :: strides[1], :]
         return block_sparse_matmul(
             seen, packed, layout, bias=bias, activation=activation, scale=scale, path=path

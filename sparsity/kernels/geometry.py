@@ -29,6 +29,11 @@ class Geometry(NamedTuple):
         return height, width
 
     @property
+    def pointwise(self) -> bool:
+        """Whether it is a product of matrices over pixels: one tap, and no zeros around the image."""
+        return self.kernel == (1, 1) and not any(map(any, self.padding))
+
+    @property
     def rows(self) -> int:
         """Rows of the weight: taps * channels."""
         return self.kernel[0] * self.kernel[1] * self.image[2]

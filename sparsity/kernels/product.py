@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from sparsity.kernels.activations import ACTIVATIONS, before
-from sparsity.kernels.backends import backend_of  # noqa: F401  callers look for it here
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout
 from sparsity.kernels.lowering import PATHS, bind, call_of

@@ -22,9 +22,12 @@ from sparsity.kernels.served import KINDS, Served, load
 
 def compare(folder: Path, examples: np.ndarray | None, rounds: int) -> str:
     """A line on which form is faster here, by the medians of batches that take turns."""
+    if rounds < 1:
+        raise ValueError(f"--rounds is how often each form is timed, not {rounds}")
     forms = {kind: load(folder, kind) for kind in KINDS}
     shape, dtype = forms["sparse"].text["input"]
-    batch = _drawn(shape, dtype) if examples is None else np.resize(examples, shape)
+    drawn = _drawn(shape, dtype) if examples is None else forms["sparse"].fitting(examples)
+    batch = np.resize(drawn, shape)  # repeated, or cut, as whole examples
     seconds = _timed(forms, batch, rounds)
     ms = {kind: 1000 * statistics.median(found) for kind, found in seconds.items()}
     ratio = ms["dense"] / ms["sparse"]
@@ -84,7 +87,7 @@ def main(argv: list[str]) -> None:
 
 
 def _answer(asked: Any) -> str:
-    examples = None if asked.input is None else np.load(asked.input, allow_pickle=False)
+    examples = None if asked.input is None else _read(asked.input)
     if asked.compare:
         return compare(asked.folder, examples, asked.rounds)
     if examples is None:
@@ -95,6 +98,13 @@ def _answer(asked: Any) -> str:
         np.save(asked.output, outputs)
         return f"{asked.output}: {outputs.dtype} {outputs.shape}, by the {served.kind} program"
     return "\n".join(" ".join(f"{v:.6g}" for v in np.ravel(row)) for row in outputs)
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (EOFError, ValueError):
+        raise ValueError(f"{path} is no array in numpy's format (.npy)") from None
 
 
 if __name__ == "__main__":

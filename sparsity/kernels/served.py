@@ -48,14 +48,20 @@ class Served(NamedTuple):
 
     def predict(self, examples: Any) -> np.ndarray:
         """The outputs for examples (n, ...), any n. Raises ValueError for another shape or dtype."""
+        examples, size = self.fitting(examples), self.text["input"][0][0]
+        found = [self._batch(examples[i : i + size]) for i in range(0, len(examples), size)]
+        return np.concatenate(found) if found else self._batch(examples)
+
+    def fitting(self, examples: Any) -> np.ndarray:
+        """The examples (n, ...). Raises ValueError for another shape or dtype than the model takes."""
         examples, (shape, dtype) = np.asarray(examples), self.text["input"]
-        if list(examples.shape[1:]) != shape[1:] or examples.dtype.name != dtype:
+        kind = examples.ndim, list(examples.shape[1:]), examples.dtype.name
+        if kind != (len(shape), shape[1:], dtype):
             raise ValueError(
-                f"the model takes {dtype} of shape (n, {', '.join(map(str, shape[1:]))}), not "
+                f"the model takes {dtype} of shape ({', '.join(map(str, ['n', *shape[1:]]))}), not "
                 f"{examples.dtype} of shape {examples.shape}"
             )
-        found = [self._batch(examples[i : i + shape[0]]) for i in range(0, len(examples), shape[0])]
-        return np.concatenate(found) if found else self._batch(examples)
+        return examples
 
     def _batch(self, examples: np.ndarray) -> np.ndarray:
         missing = self.text["input"][0][0] - len(examples)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from sparsity.kernels.calls import Call
 from sparsity.kernels.convolution import block_sparse_convolution
@@ -96,30 +95,24 @@ def convolution(
     plain = ("feature_group_count", "batch_group_count"), ("lhs_dilation", "rhs_dilation")
     if any(params[name] != 1 for name in plain[0]) or any({*params[n]} != {1} for n in plain[1]):
         return "a convolution in groups or with dilation"
-    padding = _padding(params, x.shape[1:3], reading.shape[:2])
-    if not padding:
-        return f"a convolution whose padding {params['padding']} is neither SAME nor VALID"
+    if any(n < 0 for pad in params["padding"] for n in pad):
+        return f"a convolution of cut images, by the padding {params['padding']}"
     if problem := _unfit(params, x):
         return problem
-    return _convolved(x, matrix, tuple(params["window_strides"]), padding, path)
+    return _convolved(params, x, matrix, path)
 
 
-def _convolved(x: Any, matrix: PackedMatrix, strides: Any, padding: str, path: str) -> Product:
-    kernel = matrix.reading.shape[0], matrix.reading.shape[1]
-    static = {"kernel": kernel, "strides": strides, "padding": padding}
+def _convolved(params: Mapping[str, Any], x: Any, matrix: PackedMatrix, path: str) -> Product:
+    static: dict[str, Any] = {
+        "kernel": tuple(matrix.reading.shape[:2]),
+        "strides": tuple(params["window_strides"]),
+        "padding": tuple((before, after) for before, after in params["padding"]),
+    }
     result = block_sparse_convolution(x, matrix.blocks, matrix.layout, path=path, **static)
-    if kernel == (1, 1):  # a product of pixels
-        return Product(result, _call(result.size // result.shape[-1], x, matrix, path))
     geometry = geometry_of(x.shape[1:], **static)
+    if geometry.pointwise:
+        return Product(result, _call(result.size // result.shape[-1], x, matrix, path))
     return Product(result, _call(len(x), x, matrix, path, geometry))
-
-
-def _padding(params: Mapping[str, Any], image: tuple[int, ...], kernel: tuple[int, ...]) -> str:
-    asked, strides = [tuple(p) for p in params["padding"]], params["window_strides"]
-    for name in ("VALID", "SAME"):
-        if [tuple(p) for p in lax.padtype_to_pads(image, kernel, strides, name)] == asked:
-            return name
-    return ""
 
 
 def _unfit(params: Mapping[str, Any], x: Any) -> str:

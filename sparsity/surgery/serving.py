@@ -54,10 +54,12 @@ def write(
                are some, and not only where they are expected to be faster.
     about:     plain JSON data, kept with the weights.
 
-    Raises ValueError where masks and weights disagree, for an unknown platform, and without flatbuffers.
+    Raises ValueError where masks and weights disagree, for an unknown platform, for outputs that are not one
+    array with a row per example, and without flatbuffers.
     """
     export = exporting()
     _check_platforms(platforms)
+    _check_outputs(jax.eval_shape(apply, params, example), example)
     weights, dense = packed_weights(params, partition, masks)
     uses: Uses = {name: [reason] for name, reason in dense.items()}
     forms = _forms(substituted(apply, params, path), apply, params, weights, uses)
@@ -88,6 +90,12 @@ def _check_platforms(platforms: Sequence[str]) -> None:
     known = dict.fromkeys(PLATFORMS.values())
     if odd := [name for name in platforms if name not in known]:
         raise ValueError(f"a model is exported for {', '.join(known)}, not {odd[0]!r}")
+
+
+def _check_outputs(found: Any, example: jax.ShapeDtypeStruct) -> None:
+    """`served` pads batches and cuts outputs."""
+    if getattr(found, "shape", ())[:1] != example.shape[:1]:
+        raise ValueError(f"a served model gives one array, a row per example, not {found}")
 
 
 def _named(program: Any) -> list[str]:

@@ -23,8 +23,13 @@ class Estimate(NamedTuple):
     why: str
 
 
-def of(site: Site, block: tuple[int, int], live: int, examples: int, platform: str) -> Estimate:
-    """The estimate of a layer with `live` blocks whose step has so many examples on a device."""
+def of(
+    site: Site, block: tuple[int, int], live: int, examples: int, platform: str, path: str = "auto"
+) -> Estimate:
+    """The estimate of a layer with `live` blocks whose step has so many examples on a device.
+
+    path: that its products ask for.
+    """
     rows, cols = grid_of(site.matrix, block)
     geometry = None if site.pointwise else site.geometry
     count = examples * (site.rows if geometry is None else 1)
@@ -36,15 +41,19 @@ def of(site: Site, block: tuple[int, int], live: int, examples: int, platform: s
         geometry=geometry,
         platform=LOWERED.get(platform, platform),
     )
-    source = found.choices["forward"].why.removeprefix("the kernel would be slower; ")
-    untuned = geometry is not None and source.startswith("by the model of")
-    least = LEAST_UNTUNED_WINDOW if untuned else LEAST
-    pays, ratio = found.step >= least, f"their products {found.step:.2f} x dense {source}"
-    why = f"{live} of {rows * cols} blocks live, {ratio}"
-    return Estimate(_refusal(found), pays, why if pays else f"{why}; {least:g} are asked")
+    step, source = found.step_on(path), _source(found)
+    least = LEAST_UNTUNED_WINDOW if geometry and source.startswith("by the model of") else LEAST
+    share = f"{live} of {rows * cols} blocks live, their products {step:.2f} times as fast as dense"
+    asked = "" if step >= least or path == "sparse" else f"; {least:g} times are asked"
+    return Estimate(_refusal(found), step >= least, f"{share} {source}{asked}")
 
 
 def _refusal(found: Explanation) -> str:
     """Why there is no kernel for one of the products, where there is none."""
     missing = [choice.why for choice in found.choices.values() if not choice.ratio]
     return missing[0] if missing else ""
+
+
+def _source(found: Explanation) -> str:
+    """Where the expectation comes from, in words."""
+    return found.choices["forward"].why.removeprefix("the kernel would be slower; ")

@@ -93,7 +93,7 @@ def _choice(execution: Execution, name: str, group: Group, keep: int, dropped: s
         return Choice(None, reason)
     block = group.gated[0].block
     way = Way(name, site, (block[0], block[1]), keep, not dropped, _path(execution))
-    estimate = estimates.of(site, way.block, keep, execution.batch, execution.platform)
+    estimate = estimates.of(site, way.block, keep, execution.batch, execution.platform, way.path)
     if estimate.refusal:
         return Choice(None, estimate.refusal)
     if execution.mode == "auto" and not estimate.pays:
@@ -109,8 +109,10 @@ def _path(execution: Execution) -> str:
 
 def _unfit(group: Group, site: Site) -> str:
     """Why a group's blocks are not those of a matrix that a module multiplies by."""
-    if group.batch or len(group.gated) != 1:
-        return "it is stacked, and its layers run inside a scan"
+    if group.batch:
+        return "its matrices are stacked"
+    if len(group.gated) != 1:
+        return "its units lie in several weights"
     if site.refusal:
         return site.refusal
     view, cut = group.gated[0], site.contracted

@@ -1,5 +1,6 @@
 """What a method does to weights, found by tracing it: nothing that it says of itself has to be believed."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +39,8 @@ def facts(method: Method, partition: Partition, shapes: Any) -> Facts:
     """
     state = jax.eval_shape(method.init, jax.random.key(0), shapes)
     paths = [view.path for group in partition.values() for view in group.gated]
+    weights = [i for i, path in enumerate(leaves(state.params)) if path in paths]
+    trained = range(len(jax.tree.leaves((state.params, state.gates))))
     context, seen = Context(Kind.SPARSE, unspread=True), []
 
     def apply(state: State) -> Any:
@@ -50,24 +53,27 @@ def facts(method: Method, partition: Partition, shapes: Any) -> Facts:
     def penalty(state: State) -> Any:
         return method.penalty(state, context, Signals())
 
-    reads, penalises = (_reads(function, state, paths) for function in (apply, penalty))
-    masked = jax.eval_shape(lambda state: method.masks(state, context), state)
-    return Facts(_refusal(seen[0]), frozenset(masked), reads, penalises)
+    def masks(state: State) -> Any:
+        return method.masks(state, context)
+
+    reads, penalises = (_reads(function, state, weights) for function in (apply, penalty))
+    moving = _reads(masks, state, trained)
+    masked = frozenset(jax.eval_shape(masks, state))
+    return Facts(_refusal(seen[0], moving), masked, reads, penalises)
 
 
-def _refusal(seen: _Seen) -> str:
+def _refusal(seen: _Seen, moving: bool) -> str:
     if seen.modules:
         return f"the method changes what the module {seen.modules[0]} gives"
     if seen.weights:
         return f"the method computes weights in the place of {seen.weights[0]}"
+    if moving:
+        return "the method computes its masks of what is trained, so that any step may move them"
     return ""
 
 
-def _reads(function: Any, state: State, paths: list[str]) -> bool:
-    """Whether anything is computed from the parameters at these paths."""
+def _reads(function: Any, state: State, places: Sequence[int]) -> bool:
+    """Whether anything is computed from the state's leaves at these places: parameters first, then gates."""
     jaxpr = jax.make_jaxpr(function)(state).jaxpr
-    # The parameters are the state's first leaves.
-    cut = {
-        id(v) for path, v in zip(leaves(state.params), jaxpr.invars, strict=False) if path in paths
-    }
+    cut = {id(jaxpr.invars[i]) for i in places}
     return any(id(v) in cut for eqn in jaxpr.eqns for v in eqn.invars)

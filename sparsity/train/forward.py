@@ -81,10 +81,13 @@ def _recorder(found: dict[str, Site]) -> Callable[..., Any]:
     """Notes each module that has a kernel where it is called."""
 
     def intercept(next_call, args, kwargs, context):
-        own = context.module.variables.get("params", {})
-        if "kernel" in own and context.method_name == "__call__":
-            path = "/".join(context.module.path)
-            key, site = f"params/{path}/kernel", site_of(context.module, own["kernel"], args[0])
+        kernel = context.module.variables.get("params", {}).get("kernel")
+        # A part of a module may be called "kernel" too.
+        if isinstance(kernel, jax.Array) and context.method_name == "__call__":
+            key = f"params/{'/'.join(context.module.path)}/kernel"
+            site = site_of(context.module, kernel, next(iter((*args, *kwargs.values())), None))
+            if kwargs and not site.refusal:  # a hook takes them by place
+                site = site._replace(refusal="its inputs are given by name")
             again = site._replace(refusal="it is called in more ways than one")
             found[key] = site if found.get(key, site) == site else again
         return next_call(*args, **kwargs)

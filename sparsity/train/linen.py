@@ -22,14 +22,12 @@ OWN = (
 
 def site_of(module: Any, kernel: Any, x: Any) -> Site:
     """The site of a module that is called with x (arrays or shapes), its refusal included."""
-    dtype = jnp.dtype(module.dtype or jnp.result_type(x, kernel)).name
-    plain = Site("/".join(module.path), kernel.shape, kernel.ndim - 1, 1, dtype)
-    if type(module) is nn.Conv:
-        site = _convolution(plain, module, x)
-    elif type(module) in (nn.Dense, nn.DenseGeneral):
-        site = _matrix(plain, module, x)
-    else:
+    plain = Site("/".join(module.path), kernel.shape, kernel.ndim - 1, 1, kernel.dtype.name)
+    if type(module) not in (nn.Dense, nn.DenseGeneral, nn.Conv):
         return plain._replace(refusal=f"{type(module).__name__} is no Dense, DenseGeneral or Conv")
+    plain = plain._replace(dtype=jnp.dtype(module.dtype or jnp.result_type(x, kernel)).name)
+    read = _convolution if type(module) is nn.Conv else _matrix
+    site = read(plain, module, x)
     asked = [name for name in OWN if getattr(module, name, None) is not None]
     return site._replace(refusal=f"it asks for {asked[0]} of its own") if asked else site
 

@@ -39,8 +39,7 @@ class Site(NamedTuple):
     @property
     def pointwise(self) -> bool:
         """Whether it is a product of matrices, over pixels where it is a convolution of single ones."""
-        window = self.geometry
-        return window is None or (window.kernel == (1, 1) and not any(map(any, window.padding)))
+        return self.geometry is None or self.geometry.pointwise
 
     @property
     def matrix(self) -> tuple[int, int]:

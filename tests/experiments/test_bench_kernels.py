@@ -184,3 +184,11 @@ import experiments.bench_kernels
 def test_it_needs_nothing_but_jax():
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", BARE], cwd=ROOT, env=env, check=True)
+
+
+def test_the_page_leaves_out_other_results_of_its_folder(tmp_path):
+    # As `bench_execution` writes them there.
+    (tmp_path / "training.json").write_text('{"surroundings": {}, "parts": [{"net": "vit"}]}')
+    bench_kernels.main(["--page", f"--out={tmp_path}"])
+    assert (tmp_path / "README.md").read_text().startswith("# ")
+    assert {file.name for file in tmp_path.iterdir()} == {"training.json", "README.md"}

@@ -183,13 +183,23 @@ def test_the_model_gains_with_sparsity_and_with_the_block(platform):
 def test_the_explanation_names_path_reason_and_ratio(folder):
     said = explain((256, 1024, 512), (16, 16), 0.5)
     assert said.choices["forward"].path == "dense"
-    assert "forward: dense (kernel 0.40 x dense, fall-back 0." in str(said)
+    said_of_forward = "forward: dense (kernel 0.40 times as fast as dense, fall-back 0."
+    assert said_of_forward in str(said)
     assert f"on {DEVICE}" in str(said) and "training step: " in str(said)
+
+
+@needs_kernel
+def test_a_step_that_is_made_to_run_on_kernels_counts_the_slower_ones_too(folder):
+    said = explain((256, 1024, 512), (16, 16), 0.5)
+    shares = [1 / c.ratio for c in said.choices.values()]
+    assert said.step_on("sparse") == pytest.approx(3 / sum(shares))
+    assert said.step_on("sparse") < said.step == said.step_on("auto")
 
 
 def test_where_there_is_no_kernel_the_explanation_says_so():
     said = explain((64, 64, 64), (16, 16), 0.1, platform="rocm")
     assert {c.path for c in said.choices.values()} == {"dense"} and said.step <= 1
+    assert said.step_on("sparse") == said.step
     assert "no block-sparse kernel for rocm" in str(said)
     assert "blocks with sides of" in str(explain((64, 64, 64), (8, 8), 0.1, platform="tpu"))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import dense, gpu, gpu_gradient, gpu_ring, ops, product
+from sparsity.kernels import backends, dense, gpu, gpu_gradient, gpu_ring, ops
 from tests.kernels.agreement import arguments, check_gradients, check_value, custom_calls
 from tests.kernels.cases import CASES, KINDS, Case, layout_of, mask_of_kind
 from tests.kernels.races import found_race, no_race
@@ -136,7 +136,7 @@ def test_a_training_step_lowers_to_three_kernels(block):
 def test_what_has_no_kernel_runs_dense_and_says_why(name, dtype, words):
     assert "mosaic_gpu" not in program(CASES[name], dtype)
     layout = layout_of(CASES[name], np.ones(CASES[name].grid, bool))
-    module, why = product.backend_of("cuda", layout, dtype)
+    module, why = backends.backend_of("cuda", layout, dtype)
     assert module is dense and words in why
 
 

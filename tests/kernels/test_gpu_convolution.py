@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsity.kernels import dense, gpu, lines, product
+from sparsity.kernels import backends, dense, gpu, lines
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import geometry_of
 from tests.kernels.agreement import custom_calls, near
@@ -78,5 +78,5 @@ def test_blocks_over_several_taps_run_dense_and_say_so():
     geometry = geometry_of((6, 6, 24), (3, 3), (1, 1), "SAME")
     case = Case((geometry.rows, 32), (16, 16))
     layout = layout_of(case, np.ones(case.grid, bool))
-    module, why = product.backend_of("cuda", layout, "bfloat16", geometry)
+    module, why = backends.backend_of("cuda", layout, "bfloat16", geometry)
     assert module is dense and "blocks of 16 rows do not divide the 24 channels" in why

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sparsity.kernels import dense, product, tpu, tpu_convolution
+from sparsity.kernels import backends, dense, tpu, tpu_convolution
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.layout import from_mask
@@ -54,6 +54,6 @@ def test_windows_that_do_not_fit_into_vmem_run_dense_and_say_so():
     geometry = geometry_of((8, 8, 8192), (3, 3), (1, 1), "SAME")
     mask = jnp.zeros((geometry.rows // 64, 1), bool)
     layout = from_mask(mask, (geometry.rows, 64), (64, 64), 1)
-    module, why = product.backend_of("tpu", layout, "float32", geometry)
+    module, why = backends.backend_of("tpu", layout, "float32", geometry)
     assert module is dense and "MiB of VMEM" in why
     assert not tpu_convolution.excess(layout, 1, geometry)

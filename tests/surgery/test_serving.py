@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from sparsity.kernels import served, tensors
+from sparsity.kernels import serve, served, tensors
 from sparsity.kernels.served import TEXT, WEIGHTS, load
 from sparsity.models import build
 from sparsity.surgery import serving
@@ -120,6 +120,16 @@ def test_the_command_says_which_form_is_faster_and_refuses_in_words(made, tmp_pa
     done = run(made, f"--input={tmp_path / 'x.npy'}")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "takes float32 of shape (n, 12, 12, 3), not float64 of shape (3, 12, 12)" in done.stderr
+
+
+def test_a_comparison_refuses_other_inputs_and_no_rounds(made, tmp_path):
+    with pytest.raises(ValueError, match=r"takes float32 of shape \(n, 12, 12, 3\), not float32"):
+        serve.compare(made, images(3)[:, :, :, 0], 1)
+    with pytest.raises(ValueError, match="--rounds is how often each form is timed, not 0"):
+        serve.compare(made, None, 0)
+    (tmp_path / "x.npy").write_bytes(b"")
+    with pytest.raises(SystemExit, match="x.npy is no array in numpy's format"):
+        serve.main([str(made), f"--input={tmp_path / 'x.npy'}"])
 
 
 def test_both_programs_and_any_number_of_examples_give_the_same(made):
@@ -250,3 +260,16 @@ def test_what_cannot_be_exported_is_refused_and_changes_nothing(copy, monkeypatc
 def test_a_kind_that_does_not_exist_is_refused(made):
     with pytest.raises(ValueError, match="served as sparse or dense, not 'quick'"):
         load(made, "quick")
+
+
+@pytest.mark.parametrize(
+    ("apply", "words"),
+    [
+        (lambda params, x: (x, x), r"\(ShapeDtypeStruct"),
+        (lambda params, x: x.sum(0), r"ShapeDtypeStruct\(shape=\(12, 12, 3\)"),
+    ],
+)
+def test_outputs_that_are_not_one_row_per_example_are_refused(tmp_path, apply, words):
+    _, params, partition, masks = network()
+    with pytest.raises(ValueError, match=f"gives one array, a row per example, not {words}"):
+        serving.write(tmp_path, apply, params, EXAMPLE, partition=partition, masks=masks)

@@ -108,6 +108,13 @@ def called(w, x):
 
 called.defjvp(lambda primals, tangents: (called(*primals), called(*tangents)))
 
+
+def convolved(p, x, padding="SAME", **options):
+    images = x.reshape(-1, 2, 2, 8)
+    layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")} | options
+    return jax.lax.conv_general_dilated(images, p["w0"], (1, 1), padding, **layout)
+
+
 PLAIN = {
     # (function, shapes of weights, rules beside blocks of (8, 8) for all)
     "weights of (outputs, inputs)": (
@@ -135,6 +142,16 @@ PLAIN = {
             "SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         ),
+        [(1, 1, 8, 16)],
+        {},
+    ),
+    "a convolution with its own padding": (
+        lambda p, x: convolved(p, x, padding=((2, 2), (3, 0))),
+        [(3, 3, 8, 16)],
+        {},
+    ),
+    "a 1x1 convolution with zeros around": (
+        lambda p, x: convolved(p, x, padding=((1, 0), (0, 1))),
         [(1, 1, 8, 16)],
         {},
     ),
@@ -180,10 +197,10 @@ REASONS = {
         SQUARE,
         "its product of bfloat16 is asked for as float32",
     ),
-    "other padding": (
-        lambda p, x: convolved(p, x, padding=((2, 2), (3, 3))),
+    "negative padding": (
+        lambda p, x: convolved(p, x, padding=((2, 2), (-1, 3))),
         (3, 3, 8, 8),
-        "a convolution whose padding ((2, 2), (3, 3)) is neither SAME nor VALID",
+        "a convolution of cut images, by the padding ((2, 2), (-1, 3))",
     ),
     "dilation": (
         lambda p, x: convolved(p, x, padding=((1, 1), (1, 1)), lhs_dilation=(2, 2)),
@@ -206,12 +223,6 @@ REASONS = {
         "cut into slices by a scan",
     ),
 }
-
-
-def convolved(p, x, padding="SAME", **options):
-    images = x.reshape(-1, 2, 2, 8)
-    layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")} | options
-    return jax.lax.conv_general_dilated(images, p["w0"], (1, 1), padding, **layout)
 
 
 @pytest.mark.parametrize("name", REASONS)

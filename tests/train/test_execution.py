@@ -19,6 +19,7 @@ from sparsity.train import agenda, execution
 from sparsity.train.loop import Every, Place, compilations, fit, released
 from sparsity.units.blocks import Rule
 from sparsity.units.partition import leaves
+from sparsity.units.scores import norms
 from tests.train.executed import FIRST, SECOND, fresh, losses, setting
 
 ACDC = plans.acdc(cycles=2, sparse="15%", dense="10%", last_dense="35%")
@@ -36,6 +37,12 @@ each = pytest.mark.parametrize(
     "name", ["acdc", "sequential_attention", pytest.param("gradual", marks=pytest.mark.slow)]
 )
 OFTEN = Every(log=10, evaluate=15, save=7)
+
+
+def moving(partition):
+    """Masks that are read off the weights at every step."""
+    alive = lambda state, context: {n: s > 0 for n, s in norms(partition, state.params).items()}
+    return magnitude(partition)._replace(masks=alive)
 
 
 def soft(partition):
@@ -183,6 +190,7 @@ def whys(make, plan, index=-1, mode="sparse", **settings):
         (powerprop, {}, "computes weights in the place of params/first/kernel"),
         (grid, {"options": {"mask": "powerprop"}}, "computes weights in the place of"),
         (soft, {}, "the method has no hard mask of it"),
+        (moving, {}, "computes its masks of what is trained"),
         (magnitude, {"mode": "masked"}, "execution is masked"),
         (magnitude, {"rules": [Rule("*second/kernel", (8, 8), rows=(1,))]}, "another matrix"),
         (magnitude, {"mode": "auto", "density": "0.9"}, "blocks live"),

@@ -108,6 +108,34 @@ def test_projections_of_several_heads_are_matrices():
     assert sites["params/layer1/mlp_in/kernel"].rows == 4  # patches of 4 x 4 of 8 x 8
 
 
+class Mine(nn.Module):
+    """A module of somebody's own, with a kernel and without a dtype."""
+
+    @nn.compact
+    def __call__(self):
+        return self.param("kernel", nn.initializers.ones, (8, 8))
+
+
+class Kernel(nn.Module):
+    """A module with a part that is called as a weight is."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Dense(8, name="named")(inputs=x)
+        return nn.Dense(8, name="kernel")(x) @ Mine(name="mine")()
+
+
+def test_modules_that_look_alike_are_told_apart():
+    model = linen(Kernel())
+    trained, mutable = model.init(jax.random.key(0), IMAGES)
+    said = {path: s.refusal for path, s in model.sites(trained, mutable, IMAGES).items()}
+    assert said == {
+        "params/named/kernel": "its inputs are given by name",
+        "params/kernel/kernel": "",
+        "params/mine/kernel": "Mine is no Dense, DenseGeneral or Conv",
+    }
+
+
 def test_a_module_that_is_called_in_two_ways_is_refused():
     class Twice(nn.Module):
         @nn.compact
