@@ -187,6 +187,21 @@ def test_a_text_that_changed_halfway_is_refused(ordered, logs):
         prepare(ordered(changed))
 
 
+def test_rows_that_were_lost_halfway_are_not_taken_for_zeros(ordered):
+    order = ordered()
+
+    def kill(stage, done, total):
+        if stage == "encode" and done > 1000:
+            raise Killed
+
+    with pytest.raises(Killed):
+        prepare(order, kill)
+    (order.folder / "rows.npy").unlink()
+    with pytest.raises(ValueError, match="rows.npy is gone, and . blocks were in it alone"):
+        prepare(order)
+    assert not (order.folder / "prepared.json").exists()
+
+
 DAMAGE = {
     "cut": ("rows.npy", lambda b: b[:-40], "holds 480088 bytes of 480128"),
     "no json": ("prepared.json", lambda b: b[:30], "is damaged"),
