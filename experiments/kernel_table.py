@@ -39,7 +39,7 @@ def entries(results: Mapping[str, Any]) -> list[Entry]:
     found = []
     for part in results["parts"]:
         for verb, name in VERBS.items():
-            best = part["best"][verb]
+            best = part.get("best", part["ratios"])[verb]
             ratios = {
                 float(p) / 100: round(min(r, best[p]), 3) for p, r in part["ratios"][verb].items()
             }

@@ -1,7 +1,7 @@
 """The block-sparse kernels that are compiled ahead of time, and what their compilers say of each.
 
 Forward, dX and dW of y = x W, 8192 x 4096 x 2048 at a density of 10%, and of a 3 x 3 convolution of 32 images of
-28 x 28 x 256 where a backend has such kernels.
+28 x 28 x 256.
 """
 
 import functools
@@ -18,18 +18,20 @@ import jax
 import jax.numpy as jnp
 
 from experiments.compilers import read, vmem_asked
-from sparsity.kernels import gpu, gpu_budget, tpu, tpu_budget
+from sparsity.kernels import gpu, gpu_budget, lines, tpu, tpu_budget
 from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.gpu_gradient import HALF
 from sparsity.kernels.gpu_product import TILE
 from sparsity.kernels.gpu_ring import GROUPS
 from sparsity.kernels.layout import Layout, from_mask, grid_of
+from sparsity.kernels.tpu_convolution import tile_of
 
 SHAPE = (8192, 4096, 2048)
 DENSITY = 0.1
 IMAGES, GEOMETRY, OUTPUTS = 32, geometry_of((28, 28, 256), (3, 3), (1, 1), "SAME"), 256
-VERBS = ("forward", "dX", "dW")
-CONVOLUTIONS = tuple(f"convolution's {verb}" for verb in VERBS)
+MATRIX = ("forward", "dX", "dW")
+CONVOLUTIONS = tuple(f"convolution's {verb}" for verb in MATRIX)
+VERBS = (*MATRIX, *CONVOLUTIONS)
 BLOCKS = [*((side, side) for side in (16, 32, 64, 128)), (16, 128), (128, 16), (32, 64)]
 DTYPES = {**dict.fromkeys(TPUS, tpu.DTYPES), "h200": gpu.DTYPES}
 # Bytes, more than a kernel's scratch and less than its windows: the compiler then says what it asks for.
@@ -65,15 +67,10 @@ class Variant(NamedTuple):
         return round(DENSITY * rows * cols)
 
 
-def verbs(target: str) -> tuple[str, ...]:
-    """The products that a target has kernels for."""
-    return VERBS if target in TPUS else (*VERBS, *CONVOLUTIONS)
-
-
 def sweep(targets: list[str], blocks: list[tuple[int, int]]) -> Iterator[Variant]:
     """All variants of these targets and blocks."""
     for target, block in itertools.product(targets, blocks):
-        for dtype, verb in itertools.product(DTYPES[target], verbs(target)):
+        for dtype, verb in itertools.product(DTYPES[target], VERBS):
             yield Variant(target, verb, block, dtype)
 
 
@@ -96,14 +93,27 @@ def measured(variant: Variant) -> dict[str, Any]:
 
 def _on_tpu(variant: Variant) -> dict[str, Any]:
     found = compiled(variant.target, *_program(variant, tpu))
-    fit = (*variant.walked, jnp.dtype(variant.dtype).itemsize)
-    tiles = tpu_budget.WIDE_TILES if variant.verb == "dW" else tpu_budget.TILES
     return {
         "vmem": _vmem(variant),
-        "vmem_planned": tpu_budget.vmem(*fit, tpu_budget.fitting(*fit, tiles, SHAPE[0])),
+        "vmem_planned": _planned(variant),
         "smem_planned": tpu_budget.smem(*variant.walked, variant.capacity),
         "temporary": found.memory_analysis().temp_size_in_bytes,
     }
+
+
+def _planned(variant: Variant) -> int:
+    """Bytes of VMEM that our budget gives the kernel."""
+    (shape, block), itemsize = variant.walked, jnp.dtype(variant.dtype).itemsize
+    tiles = tpu_budget.WIDE_TILES if variant.verb.endswith("dW") else tpu_budget.TILES
+    if variant.verb not in CONVOLUTIONS:
+        tile = tpu_budget.fitting(shape, block, itemsize, tiles, SHAPE[0])
+        return tpu_budget.vmem(shape, block, itemsize, tile)
+    there, back = lines.features(_layout(variant), GEOMETRY)
+    backwards = variant.verb.endswith("dX")
+    features = back if backwards else there
+    width = lines.grid_of_strides(GEOMETRY)[1] if backwards else GEOMETRY.out[1]
+    tile = tile_of(features, block, itemsize, tiles, IMAGES * width)
+    return tpu_budget.vmem((features, shape[1]), block, itemsize, tile)
 
 
 def _vmem(variant: Variant) -> int | None:
@@ -147,7 +157,7 @@ def _program(
         array(SHAPE[0], SHAPE[2]),
         array(layout.capacity, *layout.block),
     )
-    names = dict(zip(VERBS, ("forward", "dx", "dw"), strict=True))
+    names = dict(zip(MATRIX, ("forward", "dx", "dw"), strict=True))
     if variant.verb in CONVOLUTIONS:
         x, dy = array(IMAGES, *GEOMETRY.image), array(IMAGES, *GEOMETRY.out, OUTPUTS)
         names = dict(zip(CONVOLUTIONS, ("convolve", "convolve_dx", "convolve_dw"), strict=True))

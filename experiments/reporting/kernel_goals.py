@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.kernel_layers import layers
+from sparsity.kernels.backends import backend_of
 from sparsity.kernels.calls import VERBS
 from sparsity.kernels.explain import explain
 from sparsity.kernels.model import MACHINES, predicted
@@ -36,11 +38,12 @@ def goals(here: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> list[s
     lines.append("| goal | " + " | ".join(f"{r:g}" for r in asked.values()) + " |")
     for part in kept:
         for verb in ("forward", "forward, unbalanced"):
-            ratios, best = part["ratios"][verb], part["best"][verb]
+            ratios, best = part["ratios"][verb], part.get("best", {}).get(verb, {})
             fast = [f"{best[str(p)]:.2f}" if str(p) in best else "" for p in asked]
             cells = [f"{ratios[str(p)]:.2f}" if str(p) in ratios else "" for p in asked]
             lines.append(f"| block {part['block']}, {verb} | " + " | ".join(cells) + " |")
-            lines.append("| the same, fastest rounds | " + " | ".join(fast) + " |")
+            if any(fast):
+                lines.append("| the same, fastest rounds | " + " | ".join(fast) + " |")
     return [*lines, ""]
 
 
@@ -72,5 +75,22 @@ def _predicted(platform: str) -> list[str]:
             entry = Entry(verb, 8192, (4096, 4096), (block, block), "bfloat16", None, {})
             ratios = [predicted(platform, entry.at(percent / 100)) for percent in asked]
             lines.append(f"| {block} | {verb}, model | {' | '.join(f'{r:.1f}' for r in ratios)} |")
+    lines += ["", _convolutions(platform)]
     said = explain((8192, 4096, 4096), (64, 64), 0.1, "bfloat16", platform=platform)
     return [*lines, "", "```", str(said), "```", ""]
+
+
+def _convolutions(platform: str) -> str:
+    """What the model says of ResNet-50's windows of one pixel, and which windows have no kernel."""
+    found, dense = [], []
+    for layer in layers(platform):
+        if "ResNet" not in layer.name:
+            continue
+        entry = Entry("forward", layer.count, layer.shape, (64, 64), "bfloat16", layer.geometry, {})
+        call = entry.at(0.1)
+        if layer.geometry and backend_of(platform, call.layout, call.dtype, layer.geometry)[1]:
+            dense.append(layer.name)
+        else:
+            found.append(f"{layer.name} {predicted(platform, call):.1f}")
+    words = f"Convolutions, forward at 10% in blocks of 64, by the model: {'; '.join(found)}."
+    return f"{words} Without a kernel, dense: {'; '.join(dense)}." if dense else words

@@ -19,14 +19,19 @@ from sparsity.kernels.tuned import slug
 INTRODUCTION = """# Block-sparse products, measured
 
 Times faster than XLA's dense product or convolution of the same layer in the same rounds: every round times
-each program once, in turn, and medians are divided (the JSON files hold the fastest rounds' ratios as well). x and y are batch-major. The step is the value and both
-gradients. Live blocks are uniform over the weight, or "unbalanced": columns with unlike live counts.
+each program once, in turn, and medians are divided. x and y are batch-major. The step is the value and both
+gradients. Live blocks are uniform over the weight, or "unbalanced": columns with unlike live counts. Files of
+results also hold the ratios of the fastest rounds, which other processes disturb least, and a tuned table takes
+the lesser of the two.
 
-These are the kernels themselves. A product of `path="auto"` (the default) runs them where the ratio that a
-table or a model expects is at least 1, and dense elsewhere: `sparsity.kernels.explain.explain` says which, and
-why. The choice rests on shapes, dtype and the capacity of the layout; a layout with fewer live blocks than
-it has room for keeps its path, and only gets faster on a kernel.
+These are the kernels themselves (`path="sparse"`). A product of `path="auto"`, the default, runs on a kernel
+where a tuned table or a model expects it to be faster than the fall-back, which unpacks the weight and multiplies
+densely: `sparsity.kernels.explain.explain` says which, and why. The choice rests on shapes, dtype and the
+capacity of the layout, never on a live count: a layout with fewer live blocks than it has room for keeps its path,
+and only gets faster on a kernel. A table of another device, jax or version of the kernels is not used: the model
+decides, and a warning says so once.
 
+On a CPU the set of layers is small (8 images, 1576 tokens, no weight of 4096 x 4096), to end in minutes.
 `make bench-kernels` measures what is missing here and writes this page; `--tune` writes the table of the device.
 """
 

@@ -23,8 +23,8 @@ def page(results: Mapping[str, Any]) -> str:
         "",
         f"{here['device']}, {here['cores']} cores, Python {here['python']}, {versions}",
         "",
-        "| net | batch | block | density | case | masked, ms | masked again | sparse | auto | layers |",
-        "| --- " * 10 + "|",
+        "| net | batch | block | density | case | clock | masked, ms | masked again | sparse | auto | layers |",
+        "| --- " * 11 + "|",
     ]
     lines += [_row(part) for part in results["parts"]]
     return "\n".join(lines) + "\n"
@@ -34,6 +34,6 @@ def _row(part: Mapping[str, Any]) -> str:
     gains = [f"{part['gains'][name]:.2f}" for name in ("masked again", "sparse", "auto")]
     layers = f"{len(part['layers']['sparse'])} sparse, {len(part['layers']['auto'])} auto"
     size = f"{part['block']}x{part['block']}"
-    cells = [part["net"], part["batch"], size, part["density"], part["case"]]
+    cells = [part["net"], part["batch"], size, part["density"], part["case"], part["clock"]]
     cells += [f"{part['ms']['masked']:.2f}", *gains, layers]
     return "| " + " | ".join(map(str, cells)) + " |"

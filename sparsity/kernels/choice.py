@@ -15,25 +15,33 @@ from sparsity.kernels.tuned import Entry
 class Choice(NamedTuple):
     """What runs, and why.
 
-    path:  "sparse" for the kernel, "dense" for the fall-back.
-    ratio: expected time of the dense product over that of the kernel; 0 where there is no kernel.
-    why:   in words.
+    path:     "sparse" for the kernel, "dense" for the fall-back.
+    ratio:    expected time of a dense product over that of the kernel; 0 where there is no kernel.
+    fallback: the same of the fall-back: below 1, as it unpacks the weight.
+    why:      in words.
     """
 
     path: str
     ratio: float
+    fallback: float
     why: str
+
+    @property
+    def taken(self) -> float:
+        """The expected ratio of the path that runs."""
+        return self.ratio if self.path == "sparse" else self.fallback
 
 
 def choose(platform: str, call: Call) -> Choice:
     """The faster path of a call lowered for a platform; what `call.path` asks for is not looked at."""
     reason = backends.backend_of(platform, call.layout, call.dtype, call.geometry)[1]
+    dense = model.fallback(platform, call)
     if reason:
-        return Choice("dense", 0.0, reason)
+        return Choice("dense", 0.0, dense, reason)
     ratio, source = expected(platform, call)
-    if ratio >= 1:
-        return Choice("sparse", ratio, source)
-    return Choice("dense", ratio, f"the kernel would be slower; {source}")
+    if ratio >= dense:
+        return Choice("sparse", ratio, dense, source)
+    return Choice("dense", ratio, dense, f"the kernel would be slower; {source}")
 
 
 def module_of(platform: str, call: Call) -> Any:

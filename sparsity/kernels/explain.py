@@ -26,14 +26,17 @@ class Explanation(NamedTuple):
 
     @property
     def step(self) -> float:
-        """Expected time of a dense training step (all three products) over that of the chosen paths."""
-        ratios = [c.ratio if c.path == "sparse" else 1.0 for c in self.choices.values()]
-        return len(ratios) / sum(1 / ratio for ratio in ratios)
+        """Expected time of a step with a dense weight (all three products) over that of the chosen paths.
+
+        Below 1 a weight that is kept dense and masked is faster than packed blocks.
+        """
+        return len(self.choices) / sum(1 / chosen.taken for chosen in self.choices.values())
 
     def __str__(self) -> str:
         lines = [f"{self.product}, on {self.device}:"]
         for verb, chosen in self.choices.items():
             times = f"kernel {chosen.ratio:.2f} x dense, " if chosen.ratio else ""
+            times += f"fall-back {chosen.fallback:.2f} x; "
             lines.append(f"  {verb}: {chosen.path} ({times}{chosen.why})")
         return "\n".join([*lines, f"  training step: {self.step:.2f} x dense"])
 

@@ -34,6 +34,15 @@ def refusal(layout: Layout, geometry: Geometry) -> str:
     return ""
 
 
+def features(layout: Layout, geometry: Geometry) -> tuple[int, int]:
+    """Rows that panels of x, and of dy for dX, have in all: features times lines."""
+    (high, wide), (down, along) = geometry.strides, geometry.kernel
+    read = (down - 1) // high + 1
+    there = high * along * geometry.image[2]
+    back = ((along - 1) // wide + 1) * layout.grid[1] * layout.block[1]
+    return there * read, back * read
+
+
 def flat(x: jax.Array, geometry: Geometry, multiple: int) -> jax.Array:
     """Images as (lines of all, phases * columns of the window * channels), padded with zeros."""
     (high, wide), (height, _) = geometry.strides, grid_of_strides(geometry)

@@ -94,6 +94,18 @@ def predicted(platform: str, call: Call) -> float:
     return dense_seconds(machine, call) / sparse_seconds(machine, call)
 
 
+def fallback(platform: str, call: Call) -> float:
+    """Seconds of a dense product over seconds of the fall-back, which moves the weight once more.
+
+    It unpacks the weight before the product, or packs the gradient behind it.
+    """
+    machine = MACHINES.get(platform)
+    if machine is None or call.dtype not in machine.dense:
+        return 1.0
+    extra = _bytes(call) * (1 + call.density) * call.shape[0] * call.shape[1] / machine.bandwidth
+    return dense_seconds(machine, call) / (dense_seconds(machine, call) + extra)
+
+
 def dense_seconds(machine: Machine, call: Call) -> float:
     """What XLA's dense product or convolution takes."""
     stretch = 1.0 if call.geometry is None else machine.window
@@ -130,12 +142,16 @@ def moved(call: Call, density: float) -> float:
     """Bytes that have to move: x or dy, the result, and the weights that live."""
     (k, n), rows = call.shape, rows_of(call)
     channels = k if call.geometry is None else call.geometry.image[2]
-    return (2 if call.dtype != "float32" else 4) * (rows * (channels + n) + density * k * n)
+    return _bytes(call) * (rows * (channels + n) + density * k * n)
 
 
 def _rate(rates: Mapping[int, float], side: int) -> float:
     reached = [at for at in rates if at <= side]
     return rates[max(reached)] if reached else rates[min(rates)] * side / min(rates)
+
+
+def _bytes(call: Call) -> int:
+    return 4 if call.dtype == "float32" else 2
 
 
 def _both(machine: Machine, arithmetic: float, bytes_: float) -> float:

@@ -29,8 +29,9 @@ from sparsity.train.execution import MASKED, Execution
 from sparsity.train.forward import Model
 from sparsity.train.objectives import Objective
 from sparsity.train.state import TrainState, create, no_sums, trained
+from sparsity.train.unchanged import unchanged
 from sparsity.units.changes import changes, spread_of
-from sparsity.units.partition import Partition, Units, leaves, path_of, replaced, spread
+from sparsity.units.partition import Partition, Units, leaves
 
 __all__ = ["Draw", "Programs", "Span", "programs"]
 
@@ -114,7 +115,7 @@ def programs(
         wrapped = buried(partition, method, wrapped, context, dead)
         opt, tree = state.opt, trained(wrapped)
         if zero_moments:
-            opt = moments.zero_units(tx, opt, tree, _unchanged(partition, old, new, tree))
+            opt = moments.zero_units(tx, opt, tree, unchanged(partition, old, new, tree))
         seen = {**leaves(tree), **leaves({"signals": signals})}
         finite = {path: jnp.all(jnp.isfinite(x)) for path, x in seen.items()}
         soft = dict(method.apply(wrapped, context).multipliers)
@@ -213,22 +214,3 @@ def programs(
 def ways_of(held: Held) -> Ways:
     """The layers that a state's steps multiply by live blocks."""
     return held.ways if isinstance(held, Engaged) else Ways()
-
-
-def _unchanged(
-    partition: Partition, old: Units, new: Units, tree: dict[str, Any]
-) -> dict[str, Any]:
-    """1 for every trained entry but those of units that were just pruned or regrown."""
-    same = {name: old[name] == new[name] for name in new}
-    ones = jax.tree.map(lambda leaf: jnp.ones((), bool), tree)
-    params = replaced(ones["params"], spread(partition, same, tree["params"]))
-    return {"params": params, "gates": _gates_unchanged(ones["gates"], same)}
-
-
-def _gates_unchanged(gates: Any, same: Units) -> Any:
-    """Gates are named after their groups, wherever a chain has put them."""
-
-    def of(keys: tuple[Any, ...], one: jax.Array) -> jax.Array:
-        return same.get(path_of(keys[-1:]), one) if keys else one
-
-    return jax.tree_util.tree_map_with_path(of, gates)

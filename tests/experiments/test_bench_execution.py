@@ -17,8 +17,8 @@ def test_gains_are_the_masked_step_over_the_others_and_the_page_has_them():
     results = {
         "command": "python -m experiments.bench_execution",
         "surroundings": surroundings(),
-        "parts": [{"net": "small", **SMALL._asdict(), "case": case, **part}],
+        "parts": [{"net": "small", **SMALL._asdict(), "case": case, "clock": "wall", **part}],
     }
     row = page(results).splitlines()[-1]
-    assert row.startswith("| small | 8 | 8x8 | 0.25 | magnitude, dead weights zeroed |")
+    assert row.startswith("| small | 8 | 8x8 | 0.25 | magnitude, dead weights zeroed | wall |")
     assert f"{part['gains']['sparse']:.2f}" in row and "1 sparse" in row

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import digits, imagenet
 from experiments import streaming
@@ -14,6 +15,7 @@ from experiments.launch import Session, launch
 from experiments.preemption import Preempted, Stop
 from experiments.sets import held
 from sparsity.data import indices
+from sparsity.data.cifar import read_batch
 from tests.data import photographs
 
 N, SCORED = photographs.SIZES["train"], photographs.SIZES["val"]
@@ -131,6 +133,29 @@ def test_two_devices_see_what_one_sees(config):
         )
         source.close()
     jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+def write_cifar(data_root, root):
+    """CIFAR-10's first pictures as JPEGs in folders of classes: 2,000 to train on, 500 to score."""
+    for split, name, count in (("train", "data_batch_1.bin", 2000), ("val", "test_batch.bin", 500)):
+        images, labels = read_batch(data_root / "cifar-10-batches-bin" / name)
+        for number, (image, label) in enumerate(zip(images[:count], labels, strict=False)):
+            path = root / "cifar" / split / f"class{label}" / f"{number:04}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path, quality=95)
+
+
+@pytest.mark.slow
+def test_a_network_learns_from_cifars_pictures_as_jpegs(data_root, tmp_path):
+    """Chance is 10%; half of the blocks are pruned on the way."""
+    write_cifar(data_root, tmp_path)
+    config = small(tmp_path, "magnitude,plan=gradual", steps=300, batch=64)
+    config["data"] |= {"name": "folder:cifar", "side": 32, "augment": False}
+    config["model"] |= {"widths": [16, 32], "hidden": [64]}
+    summary = launch(config, tmp_path / "run", QUIET)
+    assert summary["accuracy"] > 0.35 and summary["achieved_sparsity"] == pytest.approx(
+        0.5, abs=0.01
+    )
 
 
 def test_imagenet_is_planned_without_its_pictures_and_not_run(tmp_path):

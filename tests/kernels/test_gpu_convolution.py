@@ -10,33 +10,13 @@ import pytest
 from sparsity.kernels import dense, gpu, lines, product
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import geometry_of
-from sparsity.kernels.layout import Layout, pack
 from tests.kernels.agreement import custom_calls, near
-from tests.kernels.cases import Case, layout_of, mask_of_kind, normal
+from tests.kernels.cases import Case, layout_of, normal
 from tests.kernels.races import no_race
 from tests.kernels.test_gpu import OLD, ONE
+from tests.kernels.windows import WINDOWS, made, zeroed
 
-# image, window, strides, padding, outputs, block.
-WINDOWS = {
-    "3x3": ((5, 6, 16), (3, 3), (1, 1), "SAME", 40, (16, 32)),
-    "3x3 with stride": ((7, 6, 32), (3, 3), (2, 2), "SAME", 16, (16, 16)),
-    "valid, unequal strides": ((8, 9, 16), (3, 2), (1, 3), "VALID", 20, (16, 16)),
-    "64": ((6, 5, 64), (3, 3), (2, 2), "SAME", 60, (64, 64)),
-    "128": ((4, 5, 128), (3, 3), (1, 1), "SAME", 128, (128, 128)),
-}
 NAMES = ["3x3", *(pytest.param(n, marks=pytest.mark.slow) for n in list(WINDOWS)[1:])]
-
-
-def made(name: str):
-    """Geometry, layout, packed blocks with NaN in padding, images and a gradient of outputs."""
-    image, kernel, strides, padding, outputs, block = WINDOWS[name]
-    geometry = geometry_of(image, kernel, strides, padding)
-    case = Case((geometry.rows, outputs), block)
-    layout = layout_of(case, mask_of_kind("empty row and column", 4, case.grid))
-    packed = pack(normal(0, *case.shape, dtype="bfloat16"), layout)
-    packed = jnp.where(layout.live[:, None, None], packed, jnp.nan)
-    x = normal(1, 3, *image, dtype="bfloat16")
-    return geometry, layout, packed, x, normal(2, 3, *geometry.out, outputs, dtype="bfloat16")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,7 +63,7 @@ def test_every_tap_reads_its_window(name):
 def test_a_training_step_lowers_to_three_kernels_without_an_im2col(name):
     geometry, layout, packed, x, _ = made(name)
     convolve = functools.partial(
-        block_sparse_convolution, kernel=geometry.kernel, strides=geometry.strides
+        block_sparse_convolution, kernel=geometry.kernel, strides=geometry.strides, path="sparse"
     )
 
     def loss(x, packed):
@@ -100,7 +80,3 @@ def test_blocks_over_several_taps_run_dense_and_say_so():
     layout = layout_of(case, np.ones(case.grid, bool))
     module, why = product.backend_of("cuda", layout, "bfloat16", geometry)
     assert module is dense and "blocks of 16 rows do not divide the 24 channels" in why
-
-
-def zeroed(packed: jax.Array, layout: Layout) -> jax.Array:
-    return jnp.where(layout.live[:, None, None], packed, 0)
