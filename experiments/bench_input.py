@@ -150,12 +150,12 @@ def waits(experiment: Experiment, step: Step, seconds: float) -> tuple[float, fl
     return count * step.batch / taken, waited / taken
 
 
-def tfdata(python: str, folder: Path, side: int, batch: int, threads: int, seconds: float) -> float:
-    """Pictures per second of tf.data."""
+def tfdata(python: str, folder: Path, side: int, batch: int, threads: int, seconds: float) -> Rate:
+    """That of tf.data."""
     script = Path(__file__).with_name("bench_tfdata.py")
     words = [python, str(script), str(folder), *map(str, (side, batch, threads, int(seconds)))]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    return Rate(*map(float, done.stdout.split()[-2:]))
 
 
 def experiment_on(root: Path, side: int, batch: int, model: str) -> Experiment:
@@ -186,8 +186,7 @@ def main(argv: list[str]) -> None:
         _say("checksums of TFRecord", rate(checked(paths), min(seconds, 3)))
         if TENSORFLOW.value:
             train = root / "photographs/train"
-            speed = tfdata(TENSORFLOW.value, train, side, batch, cores, seconds)
-            print(f"  {'tf.data':<28} {speed:9.1f} pictures/s")
+            _say("tf.data", tfdata(TENSORFLOW.value, train, side, batch, cores, seconds))
         step = stepping(experiment)
         window = {**feed(experiment)(0), "first": np.int32(0)}
         step.run(window)

@@ -122,11 +122,19 @@ def finish(asked: argparse.Namespace) -> None:
     if asked.tune:
         print(f"wrote {kernel_table.write(held(file, here), tuned.folder())}")
     drawn = importlib.util.find_spec("matplotlib") is not None
-    found = [json.loads(f.read_text()) for f in sorted(asked.out.glob("*.json"))]
-    for name, text in kernels.pages([r for r in found if r["parts"]], drawn).items():
+    made = kernels.pages(measured(asked.out), drawn)
+    beside = sorted(f.name for f in asked.out.glob("*.md") if f.name not in made)
+    made["README.md"] += kernels.more(beside)
+    for name, text in made.items():
         (asked.out / name).write_text(text)
     if not drawn:
         print("there is no matplotlib here: --page, where it is installed, draws the pictures")
+
+
+def measured(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Every device's results of this benchmark in a folder, which holds those of others as well."""
+    found = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    return [r for r in found if {"surroundings", "bandwidth", "parts"} <= set(r) and r["parts"]]
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:

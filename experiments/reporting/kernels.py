@@ -55,6 +55,11 @@ def pages(found: Sequence[Mapping[str, Any]], drawn: bool) -> dict[str, str]:
     return {"README.md": "\n".join(sections), **made}
 
 
+def more(names: Sequence[str]) -> str:
+    """Links to other pages of the folder."""
+    return f"\nBeside this: {', '.join(f'[{n}]({n})' for n in names)}.\n" if names else ""
+
+
 def section(results: Mapping[str, Any], name: str, pictures: Sequence[str]) -> str:
     """A device on the page: forward and step, goals, what loses."""
     here, parts = results["surroundings"], results["parts"]

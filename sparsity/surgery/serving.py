@@ -177,10 +177,10 @@ def _said(uses: Sequence[Call | str], platforms: Sequence[str]) -> dict[str, lis
 def _words(use: Call | str, platform: str) -> str:
     if isinstance(use, str):
         return f"unpacked: {use}"
-    path, ratio, why = choice.choose(platform, use)
-    if use.path == "dense" or not ratio or (use.path, path) == ("auto", "dense"):
-        return f"unpacked: {why}"
-    return f"block-sparse: {ratio:.2f} times as fast as dense, {why}"
+    chosen = choice.choose(platform, use)
+    if use.path == "dense" or not chosen.ratio or (use.path, chosen.path) == ("auto", "dense"):
+        return f"unpacked: {chosen.why}"
+    return f"block-sparse: {chosen.ratio:.2f} times as fast as dense, {chosen.why}"
 
 
 def _exported(

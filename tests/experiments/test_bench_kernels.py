@@ -126,6 +126,15 @@ def test_pages_are_made_without_pictures_on_a_bare_machine():
     assert not any(name.endswith(".svg") for name in made) and "![" not in made["README.md"]
 
 
+def test_the_files_of_other_benchmarks_are_linked_and_not_read(tmp_path):
+    (tmp_path / "other.json").write_text('{"parts": {}}')
+    (tmp_path / "other.md").write_text("# Another")
+    (tmp_path / "mine.json").write_text(json.dumps(results_of(part_of(TINY, 8))))
+    bench_kernels.main(["--page", f"--out={tmp_path}"])
+    page = (tmp_path / "README.md").read_text()
+    assert "| tiny | float32 | 8 |" in page and "Beside this: [other.md](other.md)." in page
+
+
 def test_what_no_kernel_serves_is_said_and_not_measured():
     found = results_of(part_of(TINY, 8))
     odd = [Part(TINY, dtype, 16, (50,), False) for dtype in ("float16", "float32")]

@@ -137,8 +137,19 @@ def test_a_race_that_is_planted_is_found():
         pltpu.reset_tpu_interpret_mode_state()
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("block", [(16, 16), (32, 32), (64, 64), (128, 128), (16, 128), (128, 32)])
+BLOCKS = [(16, 16), (32, 32), (64, 64), (128, 128), (16, 128), (128, 32)]
+QUICK = {((16, 16), "float32"), ((64, 64), "bfloat16"), ((128, 32), "bfloat16")}
+
+
+# Lowering each takes seconds: three in the quick suite.
+@pytest.mark.parametrize(
+    ("block", "dtype"),
+    [
+        pytest.param(b, d, marks=[] if (b, d) in QUICK else pytest.mark.slow)
+        for b in BLOCKS
+        for d in TOLERANCES
+    ],
+)
 def test_every_variant_is_lowered_for_a_tpu(block, dtype):
     """All three kernels, as the product that a user calls reaches them."""
     layout = from_mask(np.ones((4, 4), bool), (4 * block[0] - 3, 4 * block[1] - 3), block)
