@@ -8,7 +8,8 @@ others. 25,175 steps. It has not been run: the data may not be passed on. Prepar
     python -m experiments.train --config=configs/criteo.py:sequential_attention --workdir=runs/criteo
 
 What the paper leaves open and is chosen here: weights are not decayed (Adam's decay pulls the rows of rare
-categories to 0 between their visits), attention logits by 1e-4; which of the plans below is run;
+categories to 0 between their visits), attention logits by 1e-4; which of the plans below is run. The attention
+is not clipped, as the range that the paper prints fits no normalisation of it (`method.clip=True` clips it).
 `--config.data.stream=True` keeps the rows on the host, for devices without 8 GB to spare for them.
 
 The plan of SequentialAttention++ is 20% dense, 9 cycles of 6% (sparsify, sparse, dense in thirds), 6%

@@ -11,7 +11,8 @@ epochs, the plans, the classifier pruned, layers of fewer than 100 blocks dense.
 as in Goyal et al. (arXiv 1706.02677), whose rate of 0.1 per 256 it shares: momentum 0.9 (not Nesterov's),
 weight decay 1e-4 on matrices only, 5 epochs of linear warm-up. No label smoothing; crops and flips as usual;
 batch norm over the whole batch (`model.norm_groups=64` takes 32 images at a time). The one-shot baselines
-prune after 85% of the steps and fine-tune for 15%. AC/DC zeroes dead weights here.
+prune after 85% of the steps and fine-tune for 15%. AC/DC zeroes dead weights here. The attention is not
+clipped, as the range that the paper prints fits no normalisation of it (`method.clip=True` clips it).
 
 The pictures lie under $SPARSITY_DATA as TFDS stores them (imagenet2012, TFRecord or ArrayRecord), or as folders
 of JPEGs (`--config.data.name=folder:imagenet2012`). A run takes about a day on one accelerator that trains
@@ -26,6 +27,17 @@ from ml_collections import ConfigDict
 from configs.base import base
 
 EPOCH = 1_281_167 // 2048  # steps
+# `plan=phases`: no sparsify phase. AC/DC's lengths; unlike there the optimiser is reset at each phase, and dead
+# weights are kept.
+SPARSE = {"kind": "sparse", "length": "5%", "reset": "restarted"}
+DENSE = {"kind": "dense", "length": "5%", "reset": "restarted"}
+RAMPLESS = (
+    {"kind": "dense", "length": "10%"},
+    *(6 * (SPARSE, DENSE)),
+    SPARSE,
+    {**DENSE, "length": "10%"},
+    {"kind": "finetune", "length": "15%", "reset": "restarted"},
+)
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -39,6 +51,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.batch = 2048
     config.steps = 90 * EPOCH
     config.blocks.block = (16, 16)
+    if config.plan.name == "phases":
+        config.plan.phases = RAMPLESS
     if config.optimizer.name == "sgd":
         config.optimizer.learning_rate = 0.8
     config.optimizer.warmup = 5 * EPOCH

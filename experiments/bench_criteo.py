@@ -1,6 +1,6 @@
 """How long the device waits for click logs: the step alone, the host alone, and both together, in one run.
 
-    python -m experiments.bench_criteo [--batches=32768] [--steps=30] [--rows=2000000] [--entries=1000000]
+    python -m experiments.bench_criteo [--batches=32768] [--steps=5] [--rows=2000000] [--entries=1000000]
 
 The step is that of the paper's network (39 embeddings of width 10, three layers of 400, Adam) on rows of random
 numbers of the real set's shape. Resident rows lie on the device; gathered rows come from an array on the host

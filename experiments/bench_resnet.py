@@ -1,6 +1,6 @@
 """ResNet-50's step against the same network in a plain training step, dense and masked, in one run.
 
-    python -m experiments.bench_resnet [--rounds=15 --side=64 --batch=8 --dtype=bfloat16]
+    python -m experiments.bench_resnet [--rounds=15 --side=64 --batch=8 --dtype=float32]
 
 The plain step is written as the well-known ImageNet examples are: the gradient of a cross-entropy, SGD with momentum
 and L2 on the matrices, a cosine rate, loss and accuracy of the batch; no method, no masks, no phases. Every

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from experiments import command
 from experiments.workdir import Workdir, claimed
-from sparsity.data.criteo.prepare import Order, prepare
+from sparsity.data.criteo.prepare import SETTINGS, Order, prepare
 from sparsity.data.criteo.sets import FOLDER, PUBLISHED
 from sparsity.data.criteo.stages import Coding
 from sparsity.data.files import VARIABLE, root_of
@@ -52,14 +52,14 @@ def main(argv: list[str]) -> None:
     coding = Coding(int(FLOOR.value), int(BUCKETS.value))
     workers = int(WORKERS.value) or len(os.sched_getaffinity(0))
     order = Order(Path(str(SOURCE.value)), folder, coding, int(MALFORMED.value), workers)
-    bars = Bars()
+    bars, fresh = Bars(), not (folder / SETTINGS).exists()
     with claimed(Workdir(folder)):
         try:
             found = prepare(order, bars)
         finally:
             bars.close()
     print(_said(folder, found))
-    print(_costs(found["rows"], time.monotonic() - started, workers))
+    print(_costs(found["rows"] if fresh else 0, time.monotonic() - started, workers))
 
 
 def _folder() -> Path:
@@ -85,13 +85,17 @@ def _said(folder: Path, found: dict[str, Any]) -> str:
 
 
 def _costs(rows: int, seconds: float, workers: int) -> str:
-    """Speed and memory; each process is charged with the peak of the largest."""
+    """Speed and memory; each process is charged with the peak of the largest.
+
+    rows: 0 where an earlier call has done some of them, so that there is no speed to tell.
+    """
     own, child = (
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     peak = (own + (child * workers if workers > 1 else 0)) / 1024
-    return f"{seconds:.1f} s, {rows / seconds:,.0f} rows/s by {workers} workers, at most {peak:,.0f} MiB"
+    speed = f"{rows / seconds:,.0f} rows/s" if rows else "on top of what was done before,"
+    return f"{seconds:.1f} s, {speed} by {workers} workers, at most {peak:,.0f} MiB"
 
 
 if __name__ == "__main__":

@@ -23,16 +23,6 @@ WITHOUT = {
     32: (74.268, 73.346, 70.079, 61.405),
     64: (75.104, 74.320, 72.845, 69.678),
 }
-# AC/DC's lengths; unlike there the optimiser is reset at each phase, and dead weights are kept.
-SPARSE = {"kind": "sparse", "length": "5%", "reset": "restarted"}
-DENSE = {"kind": "dense", "length": "5%", "reset": "restarted"}
-TURNS = [
-    {"kind": "dense", "length": "10%"},
-    *(6 * [SPARSE, DENSE]),
-    SPARSE,
-    {**DENSE, "length": "10%"},
-    {"kind": "finetune", "length": "15%", "reset": "restarted"},
-]
 
 
 def get_config() -> ConfigDict:
@@ -43,11 +33,10 @@ def get_config() -> ConfigDict:
     config.set = {}
     config.cells = {"blocks.block": BLOCKS, "density": list(DENSITIES)}
     config.seeds = [0]
-    flat = {"argument": "sequential_attention,plan=phases", "set": {"plan.phases": TURNS}}
     ranked = {"method.mask": "softmax", "method.score": "l2"}
     config.arms = [
         {"name": SAME, "argument": "sequential_attention"},
-        {"name": FLAT, **flat},
+        {"name": FLAT, "argument": "sequential_attention,plan=phases"},
         {"name": FROBENIUS, "argument": "grid,plan=sequential_attention", "set": ranked},
     ]
     config.published = {SAME: row(TOP1[SAME]), FLAT: row(WITHOUT, SOURCE)}

@@ -13,7 +13,8 @@ from experiments.reporting.published import Figure, figures
 from experiments.reporting.results import Results, grid
 
 RUN = ("method", "place", "seed", "asked", "achieved")
-CELL = ("method", "place", "seeds", "mean", "sd", "paper", "asked", "achieved", "device_hours")
+SPARSITIES = ("asked", "achieved", "of_all_weights")
+CELL = ("method", "place", "seeds", "mean", "sd", "paper", *SPARSITIES, "device_hours")
 KINDS = ("dense", "block_sparse")
 
 
@@ -43,6 +44,7 @@ def cells(found: Results) -> str:
             *(
                 cell.asked,
                 cell.achieved,
+                cell.network,
                 cell.hours,
                 *(cell.latency.get(k, math.nan) for k in KINDS),
             ),

@@ -17,6 +17,7 @@ HEAD = (
     "seeds",
     "asked",
     "actual",
+    "of all weights",
     "device hours",
     "ms dense",
     "ms block-sparse",
@@ -78,6 +79,7 @@ def _numbers(cell: Cell, paper: Figure, metric: Metric) -> list[str]:
         str(len(cell.values)),
         _percent(cell.asked, ".4g"),
         _percent(cell.achieved, ".2f"),
+        _percent(cell.network, ".2f"),
         f"{cell.hours:.3g}" if cell.hours else "",
         *(_milliseconds(cell, kind) for kind in ("dense", "block_sparse")),
     ]

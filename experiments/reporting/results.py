@@ -16,6 +16,7 @@ class Cell(NamedTuple):
 
     values:   of the metric, as printed, by seed; causes: of the runs that have none.
     asked, achieved: sparsity of blocks, in [0, 1). hours: of all devices of all its runs together.
+    network:  sparsity of all weight matrices and kernels, those that stay dense included.
     latency:  milliseconds of a batch through the final model, {"dense": .., "block_sparse": ..}, means
               over the runs that were measured.
     """
@@ -26,6 +27,7 @@ class Cell(NamedTuple):
     achieved: float = math.nan
     hours: float = 0.0
     latency: Mapping[str, float] = {}
+    network: float = math.nan
 
     @property
     def mean(self) -> float:
@@ -67,6 +69,7 @@ def _cell(runs: Sequence[Mapping[str, Any]], metric: Metric) -> Cell:
         first.get("achieved_sparsity", math.nan),
         sum(r["summary"].get("seconds", 0.0) * r.get("devices", 1) for r in ended) / 3600,
         _latency([run["latency"] for run in ended if run.get("latency")]),
+        first.get("network_sparsity", math.nan),
     )
 
 

@@ -50,7 +50,8 @@ class Trials:
             trial.set_user_attr(CAUSE, str(error))
             self._study.tell(trial, state=TrialState.FAIL)
             return
-        for key, value in {RUN: made.name, POINT: point, PROCESS: this_process()}.items():
+        # The process first: a trial that notes none would be taken to go on for ever.
+        for key, value in {PROCESS: this_process(), RUN: made.name, POINT: point}.items():
             trial.set_user_attr(key, value)
         self._under_way[made.name] = trial
         yield made

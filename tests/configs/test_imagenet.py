@@ -12,6 +12,7 @@ from configs import imagenet
 from configs.fields import check
 from experiments import tables
 from experiments.planned import plan_of
+from experiments.sweeps import commands
 from experiments.sweeps.arms import arms, cells, report_jobs
 from sparsity.models import build
 from sparsity.units.blocks import Rule, blocks
@@ -27,14 +28,19 @@ def table(name):
     return json.loads(config.to_json())
 
 
-def jobs(name):
-    """{(arm, place): config} of a table's runs."""
+def made(name):
+    """{(arm, place): job} of a table's runs."""
     config = table(name)
     return {
-        (arm.name, tables.place_of(cell)): job.config
+        (arm.name, tables.place_of(cell)): job
         for arm in arms(config)
         for cell, job in report_jobs(config, arm, {})
     }
+
+
+def jobs(name):
+    """{(arm, place): config} of a table's runs."""
+    return {key: job.config for key, job in made(name).items()}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +66,12 @@ def test_a_table_plans_its_grid_and_every_run_is_a_config_of_the_recipe(planned)
         assert config["optimizer"]["schedule"] == "cosine"
         lengths = [phase.length for phase in plan_of(config, EPOCH)]
         assert sum(lengths) == 90 * EPOCH
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_run_can_be_launched_by_a_printed_command(name):
+    found = commands.lines(made(name).values(), pathlib.Path("runs"))
+    assert len(set(found)) == RUNS[name]
 
 
 def test_what_is_published_is_of_cells_that_exist(planned):

@@ -25,6 +25,7 @@ from sparsity.data.criteo.stages import PARSED, ROWS, Coding, Piece
 from sparsity.data.criteo.text import BLOCK, blocks, compressed
 from sparsity.data.criteo.vocabulary import FIRST, offsets
 from sparsity.data.criteo.workers import Call, Workers
+from sparsity.disk import put, sync
 
 FORMAT = 1
 PREPARED, SETTINGS = "prepared.json", "settings.json"
@@ -68,7 +69,7 @@ def prepare(order: Order, told: Told = lambda stage, done, total: None) -> dict[
             sizes = _vocabulary(order, workers, len(pieces), told)
             _encoded(order, workers, pieces, sizes, told)
         found = _description(order, pieces, sizes)
-        stages.write(done, json.dumps(found, indent=1) + "\n")
+        put({done: (json.dumps(found, indent=1) + "\n").encode()})
     shutil.rmtree(order.folder / PARSED, ignore_errors=True)
     return json.loads(done.read_text())
 
@@ -85,7 +86,7 @@ def _refuse_other(order: Order) -> None:
         **order.coding._asdict(),
     }
     if not path.exists():
-        stages.write(path, json.dumps(asked))
+        put({path: json.dumps(asked).encode()})
         return
     there = json.loads(path.read_text())
     if there != asked:
@@ -162,12 +163,9 @@ def _encoded(
     ends = np.cumsum([piece.rows for piece in pieces]).tolist()
     if starts[-1] >= 2**31:
         raise ValueError(f"{starts[-1]} rows of the embedding table are more than 31 bits number")
-    path = order.folder / ROWS
-    if not path.exists():
-        new = path.with_suffix(".new")
-        np.lib.format.open_memmap(new, "w+", np.int32, (ends[-1], COLUMNS))
-        new.rename(path)
     left = [i for i in range(len(pieces)) if stages.columns_of(order.folder, i).exists()]
+    if not (order.folder / ROWS).exists():
+        _begin_rows(order.folder, ends[-1], len(pieces) - len(left))
     done = ends[-1] - sum(pieces[i].rows for i in left)
 
     def ended(index: int, rows: int) -> None:
@@ -179,6 +177,19 @@ def _encoded(
         (i, (order.folder, i, ends[i] - pieces[i].rows, starts[:-1], order.coding)) for i in left
     )
     workers.run(((i, Call(stages.encode_block, args)) for i, args in calls), ended)
+
+
+def _begin_rows(folder: Path, rows: int, gone: int) -> None:
+    """The array with all rows 0. gone: blocks that were encoded into an earlier one, and can't be again."""
+    path = folder / ROWS
+    if gone:
+        raise ValueError(
+            f"{path} is gone, and {gone} blocks were in it alone; delete {folder} and prepare the set once more"
+        )
+    new = path.with_suffix(".new")
+    np.lib.format.open_memmap(new, "w+", np.int32, (rows, COLUMNS))
+    new.rename(path)
+    sync(folder)
 
 
 def _description(order: Order, pieces: list[Piece], sizes: list[int]) -> dict[str, Any]:

@@ -4,7 +4,8 @@
     choose: a category        -> vocabulary/05.npy,     the values that are kept
     encode: a parsed block    -> its place in rows.npy, and the columns are deleted
 
-A piece is done when its last file has its name: what is cut off in the middle leaves none. The functions
+A piece is done when its last file has its name: what is cut off in the middle leaves none. What a piece was
+made of is deleted when the piece is on the disk, so that a power cut loses no more than a kill. The functions
 run in processes of their own and take names of files, not arrays.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from sparsity.data.criteo.lines import CATEGORIES, COLUMNS, NUMBERS, parse
 from sparsity.data.criteo.vocabulary import frequent, hashed, looked_up
+from sparsity.disk import put, sync
 
 PARSED, VOCABULARY, ROWS = "parsed", "vocabulary", "rows.npy"
 KEPT_REASONS = 20  # bad lines of a block that are named; all are counted
@@ -69,7 +71,7 @@ def parse_block(folder: Path, index: int, text: bytes, first: int, digest: str, 
     piece = Piece(first, found.lines, rows, len(found.bad), reasons, digest, ends, torn)
     path = columns_of(folder, index)
     save(path, found.columns)
-    write(path.with_suffix(".json"), json.dumps(piece._asdict()))
+    put({path.with_suffix(".json"): json.dumps(piece._asdict()).encode()})
     return piece
 
 
@@ -105,6 +107,7 @@ def encode_block(
         # Written rather than mapped: mapped pages count as this process's memory.
         file.seek(header(folder / ROWS) + row * encoded.itemsize * COLUMNS)
         encoded.tofile(file)
+    sync(folder / ROWS)
     path.unlink()
     return len(encoded)
 
@@ -120,13 +123,7 @@ def save(path: Path, array: np.ndarray) -> None:
     new = path.with_suffix(".new")
     with new.open("wb") as file:
         np.save(file, array)
-    new.rename(path)
-
-
-def write(path: Path, text: str) -> None:
-    """A text file that is there whole or not at all."""
-    new = path.with_suffix(".new")
-    new.write_text(text)
+    sync(new)
     new.rename(path)
 
 

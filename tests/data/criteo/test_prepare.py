@@ -66,19 +66,23 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("piece", [1, 5, 12, 20, 38, 39, 45])
-def test_cut_off_anywhere_it_ends_the_same(ordered, prepared, piece):
-    order, count = ordered(folder=f"cut{piece}"), 0
+def cut_off(order, when):
+    """Prepares until `when` is true of the stages that were told so far, one entry per piece."""
+    told = []
 
     def kill(stage, done, total):
-        nonlocal count
-        count += 1
-        if count == piece:
+        told.append(stage)
+        if when(told):
             raise Killed
 
     with pytest.raises(Killed):
         prepare(order, kill)
-    seen = []
+
+
+@pytest.mark.parametrize("piece", [1, 5, 12, 20, 38, 39, 45])
+def test_cut_off_anywhere_it_ends_the_same(ordered, prepared, piece):
+    order, seen = ordered(folder=f"cut{piece}"), []
+    cut_off(order, lambda told: len(told) == piece)
     prepare(order, lambda stage, done, total: seen.append((stage, done, total)))
     assert rows_of(order) == rows_of(prepared)
     assert seen[-1] == ("encode", 3000, 3000)
@@ -176,15 +180,19 @@ def test_other_settings_and_other_texts_are_refused(ordered, prepared, logs):
 
 def test_a_text_that_changed_halfway_is_refused(ordered, logs):
     order = ordered()
-
-    def kill(stage, done, total):
-        raise Killed
-
-    with pytest.raises(Killed):
-        prepare(order, kill)
+    cut_off(order, lambda told: True)
     changed = lines(logs, lambda parts: parts.__setitem__(0, parts[0].replace("0", "1", 1)))
     with pytest.raises(ValueError, match="it differs at or before line"):
         prepare(ordered(changed))
+
+
+def test_rows_that_were_lost_halfway_are_not_taken_for_zeros(ordered):
+    order = ordered()
+    cut_off(order, lambda told: told.count("encode") == 4)
+    (order.folder / "rows.npy").unlink()
+    with pytest.raises(ValueError, match="rows.npy is gone, and . blocks were in it alone"):
+        prepare(order)
+    assert not (order.folder / "prepared.json").exists()
 
 
 DAMAGE = {
