@@ -18,7 +18,7 @@ OTHER_END = $(if $(filter $(VENV)/ready-3.11.%,$(READY)),3.13 3.12,3.11)
 PYENV_ROOT ?= $(HOME)/.pyenv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench aot bench-kernels clean
+.PHONY: help setup demo test test-all check format bench aot bench-kernels bench-input criteo-generated clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1\t/p' Makefile | expand -t 16
@@ -65,6 +65,15 @@ aot: $(AOT)/ready ## compile the kernels for TPUs and an H200 that are not here 
 
 bench-kernels: $(READY) ## measure the block-sparse kernels [KERNEL_FLAGS=...]
 	@$(RUN) experiments.bench_kernels $(KERNEL_FLAGS)
+
+bench-input: $(READY) ## measure how pictures are read [INPUT_FLAGS=...]
+	@$(RUN) experiments.bench_input $(INPUT_FLAGS)
+
+criteo-generated: $(READY) ## generate and prepare click logs with a planted structure under $SPARSITY_DATA
+	$(if $(SPARSITY_DATA),,$(error set SPARSITY_DATA to the folder of the data sets))
+	@$(RUN) experiments.generate_criteo --out=$(SPARSITY_DATA)/criteo_generated/train.txt --rows=400000
+	@$(RUN) experiments.prepare_criteo --source=$(SPARSITY_DATA)/criteo_generated/train.txt \
+	    --out=$(SPARSITY_DATA)/criteo_generated
 
 clean: ## remove the environments and caches; runs/ stays
 	rm -rf .venv .venv-other .venv-aot .venv-other-aot .cache .hypothesis .pytest_cache .ruff_cache build dist *.egg-info
