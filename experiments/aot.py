@@ -17,9 +17,9 @@ import platform
 import sys
 from typing import Any
 
-from experiments.absent import TARGETS, NoCompiler
+from experiments.compiled.absent import TARGETS, NoCompiler
+from experiments.compiled.variants import BLOCKS, DENSITY, SHAPE, VERBS, Variant, measured, sweep
 from experiments.reporting.compiled import cells, merged, page
-from experiments.variants import BLOCKS, DENSITY, SHAPE, VERBS, Variant, measured, sweep
 
 # The smallest block and the largest, in a dtype that all targets have.
 SMALL = [("v5e", (16, 16)), ("v6e", (128, 128)), ("h200", (16, 16)), ("h200", (128, 128))]

@@ -19,8 +19,8 @@ import numpy as np
 from absl import flags
 
 from experiments import command
-from experiments.placement import Placement, placement
-from experiments.sets import TABLES, Sets, drawing, feeding
+from experiments.assembly.placement import Placement, placement
+from experiments.assembly.sets import TABLES, Sets, drawing, feeding
 from experiments.surroundings import surroundings
 from sparsity import models
 from sparsity.contract import Signals

@@ -24,7 +24,7 @@ from absl import flags
 
 from configs import imagenet
 from experiments import command
-from experiments.assemble import Experiment, assemble, feed
+from experiments.assembly.assemble import Experiment, assemble, feed
 from experiments.surroundings import surroundings
 from sparsity.data import crops
 from sparsity.data.crc32c import crc32c

@@ -29,8 +29,8 @@ from typing import Any
 
 import jax
 
-from experiments import kernel_layers, kernel_parts, kernel_table
-from experiments.kernel_parts import Part
+from experiments.benchmarks import kernel_layers, kernel_parts, kernel_table
+from experiments.benchmarks.kernel_parts import Part
 from experiments.reporting import kernels
 from sparsity.kernels import backends, tuned
 

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from configs import digits
 from experiments import command
-from experiments.assemble import assemble
-from experiments.launch import Session, launch
+from experiments.assembly.assemble import assemble
 from experiments.reporting import page, rows
+from experiments.running.launch import Session, launch
 from sparsity.train.loop import Diverged
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command
-from experiments.assemble import Experiment, assemble
+from experiments.assembly.assemble import Experiment, assemble
 from experiments.inputs import Inputs, inputs_of
 from sparsity.kernels import served
 from sparsity.surgery import export, serving

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.sets import Sets
-from experiments.streaming import Part, present
+from experiments.assembly.sets import Sets
+from experiments.assembly.streaming import Part, present
 from sparsity.data.pixels import standardise
 from sparsity.data.stream import MEAN, STD
 from sparsity.data.tables import Table

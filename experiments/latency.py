@@ -22,8 +22,8 @@ from absl import flags
 from experiments import command
 from experiments.export import exported
 from experiments.reporting import records
+from experiments.running.workdir import Workdir, write
 from experiments.surroundings import surroundings
-from experiments.workdir import Workdir, write
 from sparsity.kernels import served
 
 # The served model's forms, by what a table calls them.

@@ -18,7 +18,7 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import command
-from experiments.workdir import Workdir, claimed
+from experiments.running.workdir import Workdir, claimed
 from sparsity.data.criteo.prepare import SETTINGS, Order, prepare
 from sparsity.data.criteo.sets import FOLDER, PUBLISHED
 from sparsity.data.criteo.stages import Coding

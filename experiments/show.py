@@ -21,7 +21,7 @@ from experiments import command
 from experiments.reporting import account, contrast, single, terminal, transcript
 from experiments.reporting.document import save
 from experiments.reporting.runs import Trace
-from experiments.workdir import is_run
+from experiments.running.workdir import is_run
 from sparsity.named import unknown
 
 LISTED = 12  # runs nearby that are named

@@ -22,13 +22,13 @@ from experiments import command
 from experiments.reporting import charts, published, table
 from experiments.reporting.metrics import metrics
 from experiments.reporting.places import place_of
+from experiments.running.workdir import Workdir, read
 from experiments.sweeps import call, outcomes, tuning
 from experiments.sweeps.arms import Arm, arms, cells, report_jobs
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.outcomes import Runner
 from experiments.sweeps.points import Point
 from experiments.sweeps.pool import Outcome
-from experiments.workdir import Workdir, read
 from sparsity.named import unknown
 
 # What a config says and its pages repeat.

@@ -22,9 +22,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
-from experiments.dry_run import described
-from experiments.launch import Session, launch
-from experiments.preemption import Preempted, Stop, listening
+from experiments.assembly.dry_run import described
+from experiments.running.launch import Session, launch
+from experiments.running.preemption import Preempted, Stop, listening
 from sparsity.train.loop import Diverged
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparsity" / "compiled"

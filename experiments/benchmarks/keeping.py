@@ -13,10 +13,10 @@ import jax
 import numpy as np
 
 from configs import digits
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.benchmarks.clocks import medians, timed
 from experiments.benchmarks.rows import Figure
-from experiments.launch import run_of
+from experiments.running.launch import run_of
 from sparsity.train import checkpoint
 from sparsity.train.log import Lines
 from sparsity.train.loop import fit

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.planned import plan_of
+from experiments.assembly.planned import plan_of
 from experiments.reporting import runs, saved
 from experiments.reporting.provenance import device
 from experiments.reporting.runs import Trace
-from experiments.workdir import Workdir
+from experiments.running.workdir import Workdir
 from sparsity.plan.phases import Plan
 
 # A plan of more phases than this was written by no launch, and would take long to spell out.

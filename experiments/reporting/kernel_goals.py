@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.kernel_layers import layers
+from experiments.benchmarks.kernel_layers import layers
 from sparsity.kernels.backends import backend_of
 from sparsity.kernels.calls import VERBS
 from sparsity.kernels.explain import explain

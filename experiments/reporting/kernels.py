@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.kernel_table import entries, error
+from experiments.benchmarks.kernel_table import entries, error
 from experiments.reporting.kernel_findings import (
     VERBS,
     convolutions,

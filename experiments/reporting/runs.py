@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.reporting import reading
-from experiments.workdir import Workdir, in_use
+from experiments.running.workdir import Workdir, in_use
 from sparsity.surgery import export
 
 Record = Mapping[str, Any]

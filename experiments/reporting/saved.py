@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.reporting.runs import matrices
-from experiments.workdir import Workdir
+from experiments.running.workdir import Workdir
 from sparsity.train import checkpoint
 
 MEMORY, MASKS = "wrapped/memory/", "/masks/"

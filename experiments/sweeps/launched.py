@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.workdir import Workdir, in_use, read, write
+from experiments.running.workdir import Workdir, in_use, read, write
 
 
 def run(config: dict[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
     """The summary of the config run in the folder, and "" or {} and the cause why there is none."""
-    from experiments.launch import Session
+    from experiments.running.launch import Session
 
     return within(config, folder, Session(say=lambda text: None))
 
 
 def within(config: dict[str, Any], folder: Path, session: Any) -> tuple[dict[str, Any], str]:
     """The same in a session of one's own."""
-    from experiments.launch import launch
+    from experiments.running.launch import launch
 
     try:
         return launch(config, folder, session), ""

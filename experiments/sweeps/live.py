@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from experiments.reporting import terminal
+from experiments.running.workdir import Workdir
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.points import said
 from experiments.sweeps.pool import Outcome
-from experiments.workdir import Workdir
 
 SECONDS = 1.0  # between two pictures of the table
 LINES = 30.0  # between two lines where the output is no terminal

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.running.workdir import Workdir
+from experiments.running.workdir import read as read_file
 from experiments.sweeps import pool
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.live import Live
 from experiments.sweeps.pool import Hooks, Outcome
 from experiments.sweeps.slots import ANY, Wish, slots
-from experiments.workdir import Workdir
-from experiments.workdir import read as read_file
 
 # Takes the jobs of a family, and returns the outcomes by name.
 Runner = Callable[[Sequence[Job]], dict[str, Outcome]]

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.running.workdir import write
 from experiments.sweeps.jobs import Job
-from experiments.workdir import write
 
 LONGEST = (
     1000  # tasks of an array; a cluster's own limit (MaxArraySize) is 1001 unless it was raised

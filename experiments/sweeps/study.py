@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from experiments.reporting.metrics import Metric, metrics
+from experiments.running.workdir import differences
 from experiments.sweeps.draws import Draw, draw
-from experiments.workdir import differences
 from sparsity.named import choose, unknown
 
 try:

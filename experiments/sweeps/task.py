@@ -11,8 +11,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
-from experiments.launch import Session, launch
-from experiments.preemption import Preempted, Stop, listening
+from experiments.running.launch import Session, launch
+from experiments.running.preemption import Preempted, Stop, listening
 from experiments.sweeps import launched
 from experiments.sweeps.slurm import job_at
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.trial import Trial, TrialState
 
-from experiments.preemption import Stop
 from experiments.reporting.metrics import Metric
+from experiments.running.preemption import Stop
 from experiments.sweeps import launched
 from experiments.sweeps.study import PRUNERS
 from experiments.sweeps.trials import PRUNED, RUN
@@ -27,7 +27,7 @@ class Watch(NamedTuple):
 
         A run that is pruned saves where it stands, and would go on from there if it were launched again.
         """
-        from experiments.launch import Session
+        from experiments.running.launch import Session
 
         trial, stop = self._trial(config, folder.name), Stop()
         every = config["evaluate_every"]

@@ -11,8 +11,8 @@ import pytest
 import sparsity.methods
 from configs.base import PLAN_NAMES, PLANS, RATES
 from configs.fields import check
-from experiments.assemble import assemble, feed
-from experiments.launch import Session, launch
+from experiments.assembly.assemble import assemble, feed
+from experiments.running.launch import Session, launch
 from sparsity.models.registry import MODELS
 from sparsity.named import call
 from sparsity.plan.phases import parse

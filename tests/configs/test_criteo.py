@@ -8,7 +8,7 @@ import pytest
 from configs import criteo
 from configs.tables import adult_small, criteo_generated
 from configs.tables import criteo as table
-from experiments.planned import plan_of
+from experiments.assembly.planned import plan_of
 from experiments.reporting.places import place_of
 from experiments.reporting.published import figures, refuse_strange
 from experiments.sweeps.arms import arms, cells, report_jobs

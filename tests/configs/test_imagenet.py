@@ -11,7 +11,7 @@ import pytest
 from configs import imagenet
 from configs.fields import check
 from experiments import tables
-from experiments.planned import plan_of
+from experiments.assembly.planned import plan_of
 from experiments.sweeps import commands
 from experiments.sweeps.arms import arms, cells, report_jobs
 from sparsity.models import build

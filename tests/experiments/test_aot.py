@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.compilers import Said, read, vmem_asked
+from experiments.compiled.compilers import Said, read, vmem_asked
 from experiments.reporting.compiled import cells, merged, page
 
 # As ptxas and Mosaic wrote it of a kernel for sm_90a.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.launch import Session, launch
+from experiments.running.launch import Session, launch
 from sparsity.train import checkpoint
 from sparsity.train.sums import seal
 

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from experiments import bench_kernels, kernel_table
-from experiments.kernel_layers import Layer, chosen, layers, layout_at
-from experiments.kernel_parts import Part, measure
+from experiments import bench_kernels
+from experiments.benchmarks import kernel_table
+from experiments.benchmarks.kernel_layers import Layer, chosen, layers, layout_at
+from experiments.benchmarks.kernel_parts import Part, measure
 from experiments.reporting import kernels
 from sparsity.kernels import tuned
 from sparsity.kernels.geometry import geometry_of

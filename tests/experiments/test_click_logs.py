@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from experiments.assemble import assemble
-from experiments.evaluate import evaluation
-from experiments.launch import launch
+from experiments.assembly.assemble import assemble
+from experiments.running.evaluate import evaluation
+from experiments.running.launch import launch
 from sparsity.data import tables
 from sparsity.data.criteo import planted
 from sparsity.data.criteo.prepare import Order, prepare

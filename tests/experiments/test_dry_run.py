@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from experiments.assemble import assemble
-from experiments.dry_run import described
-from experiments.launch import Session, launch
+from experiments.assembly.assemble import assemble
+from experiments.assembly.dry_run import described
+from experiments.running.launch import Session, launch
 
 
 @pytest.mark.parametrize("argument", ["sequential_attention", "grid,plan=acdc"])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments.assemble import assemble
-from experiments.dry_run import described
-from experiments.executed import told
-from experiments.launch import Session, launch
+from experiments.assembly.assemble import assemble
+from experiments.assembly.dry_run import described
+from experiments.assembly.executed import told
+from experiments.running.launch import Session, launch
 from sparsity.train import checkpoint
 
 # Blocks live from the first step, and dead weights are zeroed: packed, and no other program is needed.

@@ -9,10 +9,10 @@ import jax
 import pytest
 
 from configs import adult
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.export import checked, exported, network
 from experiments.inputs import inputs_of
-from experiments.launch import Session, launch
+from experiments.running.launch import Session, launch
 from sparsity.kernels.served import load
 from sparsity.surgery.export import read
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from experiments import latency
-from experiments.launch import Session, launch
 from experiments.reporting.results import grid
+from experiments.running.launch import Session, launch
 from experiments.sweeps.arms import Arm
 from experiments.sweeps.jobs import jobs
 from experiments.sweeps.outcomes import read

@@ -11,7 +11,7 @@ import time
 import jax
 import pytest
 
-from experiments.launch import Session, launch
+from experiments.running.launch import Session, launch
 from sparsity.train import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import digits
-from experiments.launch import Session, launch
 from experiments.reporting import canvas, figures, page, runs
 from experiments.reporting.comparison import marks
 from experiments.reporting.tradeoff import tradeoff
+from experiments.running.launch import Session, launch
 
 STEPS = 30
 # All but the dense one share their programs, whatever they are called.

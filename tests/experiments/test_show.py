@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import show
-from experiments.dry_run import described
-from experiments.launch import Session, launch
-from experiments.preemption import Preempted, Stop
+from experiments.assembly.dry_run import described
 from experiments.reporting import account, contrast, runs, single, terminal, transcript
-from experiments.workdir import Workdir, claimed, in_use
+from experiments.running.launch import Session, launch
+from experiments.running.preemption import Preempted, Stop
+from experiments.running.workdir import Workdir, claimed, in_use
 from sparsity.train.log import Lines
 from sparsity.train.loop import Diverged
 

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from configs import digits, imagenet
-from experiments import streaming
-from experiments.assemble import assemble, feed
-from experiments.dry_run import described
-from experiments.launch import Session, launch
-from experiments.preemption import Preempted, Stop
-from experiments.sets import held
+from experiments.assembly import streaming
+from experiments.assembly.assemble import assemble, feed
+from experiments.assembly.dry_run import described
+from experiments.assembly.sets import held
+from experiments.running.launch import Session, launch
+from experiments.running.preemption import Preempted, Stop
 from sparsity.data import indices
 from sparsity.data.cifar import read_batch
 from tests.data import photographs

@@ -5,7 +5,7 @@ import struct
 import pytest
 from tensorboardX.proto import event_pb2
 
-from experiments.launch import Session, launch
+from experiments.running.launch import Session, launch
 from sparsity.train.log import Lines, read
 
 

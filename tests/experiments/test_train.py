@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import workdir
-from experiments.assemble import assemble, feed
-from experiments.evaluate import evaluation
-from experiments.launch import Session, launch
+from experiments.assembly.assemble import assemble, feed
+from experiments.running import workdir
+from experiments.running.evaluate import evaluation
+from experiments.running.launch import Session, launch
 from sparsity.data import load
 from sparsity.data.resident import batch
 from sparsity.target import final_context

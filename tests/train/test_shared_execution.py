@@ -12,8 +12,8 @@ CODE = """if True:
     import jax
     import numpy as np
     from configs import digits
-    from experiments.assemble import assemble
-    from experiments.launch import Session, launch
+    from experiments.assembly.assemble import assemble
+    from experiments.running.launch import Session, launch
     from safetensors.numpy import load_file
 
     found = {}

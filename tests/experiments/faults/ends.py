@@ -6,8 +6,8 @@ import pathlib
 import jax
 import numpy as np
 
-from experiments.assemble import assemble
-from experiments.workdir import Workdir
+from experiments.assembly.assemble import assemble
+from experiments.running.workdir import Workdir
 from sparsity.train import checkpoint
 from sparsity.units.partition import leaves
 

@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from experiments.workdir import Workdir
+from experiments.running.workdir import Workdir
 from sparsity.train import checkpoint
 from tests.experiments.faults.processes import said, start
 

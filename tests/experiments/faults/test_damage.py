@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from experiments.launch import Session, launch
-from experiments.workdir import Workdir, write
+from experiments.running.launch import Session, launch
+from experiments.running.workdir import Workdir, write
 from sparsity.train import checkpoint, log, sums
 
 RUN = {"steps": 30, "save_every": 8, "log_every": 5}

@@ -6,9 +6,9 @@ import os
 import jax
 import pytest
 
-from experiments.assemble import assemble
-from experiments.launch import Session, launch
-from experiments.workdir import Workdir
+from experiments.assembly.assemble import assemble
+from experiments.running.launch import Session, launch
+from experiments.running.workdir import Workdir
 from sparsity.train import checkpoint, log
 
 RUN = {"steps": 20, "save_every": 8}

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.assemble import assemble
-from experiments.launch import Session, launch
-from experiments.workdir import Workdir
+from experiments.assembly.assemble import assemble
+from experiments.running.launch import Session, launch
+from experiments.running.workdir import Workdir
 from sparsity.surgery import export
 from sparsity.train import checkpoint, log, sums
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from experiments.workdir import Workdir
+from experiments.running.workdir import Workdir
 from sparsity.train import checkpoint
 from tests.experiments.faults.ends import same_end
 from tests.experiments.faults.processes import flags, said, start, whole

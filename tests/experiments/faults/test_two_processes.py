@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from experiments.launch import Session, launch
-from experiments.workdir import Workdir, claimed, in_use
+from experiments.running.launch import Session, launch
+from experiments.running.workdir import Workdir, claimed, in_use
 from sparsity.train import checkpoint
 from tests.experiments.faults.processes import flags, said, start
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from experiments import evaluate, launch
+from experiments.running import evaluate, launch
 from sparsity.train import checkpoint, loop
 
 # JAX tells of the end of each part: what follows the lowering is the compilation, or its reading.

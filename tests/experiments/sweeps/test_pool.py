@@ -11,11 +11,11 @@ import time
 
 import pytest
 
+from experiments.running.workdir import Workdir, in_use
 from experiments.sweeps import outcomes, pool
 from experiments.sweeps.jobs import Job, jobs
 from experiments.sweeps.points import points
 from experiments.sweeps.slots import Wish, slots
-from experiments.workdir import Workdir, in_use
 from sparsity.train import checkpoint
 
 DIGITS = "configs/digits.py"

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 # First: it says to jax, before that is imported, where to compile.
-from experiments.absent import TPUS, NoCompiler, compiled, heard
+from experiments.compiled.absent import TPUS, NoCompiler, compiled, heard
 
 # isort: split
 import jax
 import jax.numpy as jnp
 
-from experiments.compilers import read, vmem_asked
+from experiments.compiled.compilers import read, vmem_asked
 from sparsity.kernels import gpu, gpu_budget, lines, tpu, tpu_budget
 from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.gpu_gradient import HALF

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.placement import Placement
+from experiments.assembly.placement import Placement
 from sparsity.contract import Method
 from sparsity.plan.phases import Plan
 from sparsity.target import Target

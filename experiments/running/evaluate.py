@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.assemble import Experiment
-from experiments.sets import held
+from experiments.assembly.assemble import Experiment
+from experiments.assembly.sets import held
 from sparsity.contract import Context
 from sparsity.train.loop import Diverged
 from sparsity.train.ranking import auc

@@ -2,7 +2,7 @@
 
 import jax
 
-from experiments.workdir import Workdir
+from experiments.running.workdir import Workdir
 from sparsity.train.descent import Held
 from sparsity.train.loop import Place
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from experiments.preemption import Stop
+from experiments.running.preemption import Stop
 from sparsity.train.loop import Record
 
 

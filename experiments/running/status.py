@@ -3,10 +3,10 @@
 import contextlib
 from collections.abc import Iterator
 
-from experiments.preemption import Preempted
-from experiments.session import Session
+from experiments.running.preemption import Preempted
+from experiments.running.session import Session
+from experiments.running.workdir import Workdir, write
 from experiments.surroundings import surroundings
-from experiments.workdir import Workdir, write
 from sparsity.train.loop import Diverged
 
 

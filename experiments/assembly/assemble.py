@@ -12,11 +12,11 @@ import jax
 
 import sparsity.methods
 from configs.fields import check
-from experiments import refusals
-from experiments.executed import executed
-from experiments.placement import Placement, placement
-from experiments.planned import plan_of, tuples
-from experiments.sets import Sets, drawing, feeding, load
+from experiments.assembly import refusals
+from experiments.assembly.executed import executed
+from experiments.assembly.placement import Placement, placement
+from experiments.assembly.planned import plan_of, tuples
+from experiments.assembly.sets import Sets, drawing, feeding, load
 from sparsity import models
 from sparsity.contract import Context, Method, State, chain
 from sparsity.families import penalised, proximal_step

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.assemble import Experiment
-from experiments.session import Session
-from experiments.status import set_status
+from experiments.assembly.assemble import Experiment
+from experiments.running.session import Session
+from experiments.running.status import set_status
+from experiments.running.workdir import Workdir, differences
 from experiments.surroundings import moved, surroundings
-from experiments.workdir import Workdir, differences
 from sparsity.train import checkpoint, log
 from sparsity.train.descent import Held
 from sparsity.train.loop import Diverged, Place, released

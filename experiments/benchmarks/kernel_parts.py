@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments import kernel_programs
-from experiments.kernel_layers import Layer
-from experiments.kernel_programs import Program
+from experiments.benchmarks import kernel_programs
+from experiments.benchmarks.kernel_layers import Layer
+from experiments.benchmarks.kernel_programs import Program
 from sparsity.kernels import tuned
 
 VERBS = ("forward", "dX", "dW", "step")

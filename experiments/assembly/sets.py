@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import streaming
-from experiments.placement import Placement
+from experiments.assembly import streaming
+from experiments.assembly.placement import Placement
 from sparsity.data import gathered, orders, tables
 from sparsity.data.augment import crop_and_flip
 from sparsity.data.datasets import Dataset, load_splits

@@ -12,18 +12,18 @@ from typing import Any
 
 import jax
 
-from experiments import evaluate
-from experiments.assemble import Experiment, assemble, feed
-from experiments.executed import told
-from experiments.ledger import Ledger
-from experiments.preemption import Preempted, Stop
-from experiments.profiles import Profile
-from experiments.progress import Pace, Progress
-from experiments.session import Session
-from experiments.status import kept_status
+from experiments.assembly.assemble import Experiment, assemble, feed
+from experiments.assembly.executed import told
+from experiments.running import evaluate
+from experiments.running.ledger import Ledger
+from experiments.running.preemption import Preempted, Stop
+from experiments.running.profiles import Profile
+from experiments.running.progress import Pace, Progress
+from experiments.running.session import Session
+from experiments.running.status import kept_status
+from experiments.running.tensorboard import Events
+from experiments.running.workdir import Workdir, claimed, in_use, read, refuse_other, write
 from experiments.surroundings import surroundings
-from experiments.tensorboard import Events
-from experiments.workdir import Workdir, claimed, in_use, read, refuse_other, write
 from sparsity.contract import Context
 from sparsity.surgery import export
 from sparsity.target import final_context

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.placement import Placement
+from experiments.assembly.placement import Placement
 from sparsity.data.pixels import standardise
 from sparsity.data.prefetch import ahead
 from sparsity.data.stream import MEAN, STD, Stream

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 
-from experiments import streaming
-from experiments.assemble import Experiment, assemble, feed
-from experiments.executed import shown
-from experiments.launch import run_of
+from experiments.assembly import streaming
+from experiments.assembly.assemble import Experiment, assemble, feed
+from experiments.assembly.executed import shown
 from experiments.reporting.chart import chart
+from experiments.running.launch import run_of
 from experiments.surroundings import surroundings
 from sparsity.target import Target, final_context
 from sparsity.train.agenda import Force, entered

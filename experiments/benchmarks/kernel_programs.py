@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.kernel_layers import Layer, layout_at
+from experiments.benchmarks.kernel_layers import Layer, layout_at
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.layout import Layout, pack, unpack
 from sparsity.kernels.ops import block_sparse_matmul

@@ -1,0 +1,1 @@
+"""Where configs meet objects."""

@@ -1,0 +1,1 @@
+"""The kernels compiled for devices that are not here."""
