@@ -1,6 +1,7 @@
 """A model as functions, and the only place where Linen is run: hooks are applied by one interceptor."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from flax import linen as nn
 
 from sparsity.contract import NOTHING, Hook
 from sparsity.train.linen import site_of
+from sparsity.train.readers import readers
 from sparsity.train.site import Site
 
 
@@ -55,13 +57,19 @@ def linen(module: nn.Module) -> Model:
 
     def sites(trained: Any, mutable: Any, inputs: Any) -> dict[str, Site]:
         found: dict[str, Site] = {}
+        calls: Counter[str] = Counter()
 
         def forward(trained, mutable, inputs):
-            with nn.intercept_methods(_recorder(found)):
+            with nn.intercept_methods(_recorder(found, calls)):
                 return module.apply({**trained, **mutable}, inputs, train=False)
 
-        jax.eval_shape(forward, trained, mutable, inputs)
-        return found
+        reads = readers(forward, trained, mutable, inputs)
+        # A hook replaces the module's own product and nothing else.
+        elsewhere = {path for path in found if reads[path] > calls[path]}
+        tied = {
+            path: found[path]._replace(refusal="it is read elsewhere too") for path in elsewhere
+        }
+        return {**found, **tied}
 
     return Model(init, apply, sites)
 
@@ -77,8 +85,8 @@ def _interceptor(hooks: Mapping[str, Hook]) -> Callable[..., Any]:
     return intercept
 
 
-def _recorder(found: dict[str, Site]) -> Callable[..., Any]:
-    """Notes each module that has a kernel where it is called."""
+def _recorder(found: dict[str, Site], calls: Counter[str]) -> Callable[..., Any]:
+    """Notes each module that has a kernel where it is called, and how often."""
 
     def intercept(next_call, args, kwargs, context):
         kernel = context.module.variables.get("params", {}).get("kernel")
@@ -90,6 +98,7 @@ def _recorder(found: dict[str, Site]) -> Callable[..., Any]:
                 site = site._replace(refusal="its inputs are given by name")
             again = site._replace(refusal="it is called in more ways than one")
             found[key] = site if found.get(key, site) == site else again
+            calls[key] += 1
         return next_call(*args, **kwargs)
 
     return intercept

@@ -147,3 +147,22 @@ def test_a_module_that_is_called_in_two_ways_is_refused():
     trained, mutable = model.init(jax.random.key(0), IMAGES)
     site = model.sites(trained, mutable, IMAGES)["params/shared/kernel"]
     assert site.refusal == "it is called in more ways than one"
+
+
+class Tied(nn.Module):
+    """A kernel that multiplies in its module, and once more in another product."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        layer = nn.Dense(16, use_bias=False, name="layer")
+        y = nn.relu(layer(x))
+        back = layer.variables["params"]["kernel"]
+        return nn.Dense(16, name="free")(y @ back.T)
+
+
+def test_a_kernel_that_is_read_elsewhere_too_is_refused():
+    model = linen(Tied())
+    x = jnp.ones((2, 8))
+    sites = model.sites(*model.init(jax.random.key(0), x), x)
+    assert sites["params/layer/kernel"].refusal == "it is read elsewhere too"
+    assert not sites["params/free/kernel"].refusal
