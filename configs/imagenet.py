@@ -11,8 +11,8 @@ epochs, the plans, the classifier pruned, layers of fewer than 100 blocks dense.
 as in Goyal et al. (arXiv 1706.02677), whose rate of 0.1 per 256 it shares: momentum 0.9 (not Nesterov's),
 weight decay 1e-4 on matrices only, 5 epochs of linear warm-up. No label smoothing; crops and flips as usual;
 batch norm over the whole batch (`model.norm_groups=64` takes 32 images at a time). The one-shot baselines
-prune after 85% of the steps and fine-tune for 15%. AC/DC zeroes dead weights here. The attention is not
-clipped, as the range that the paper prints fits no normalisation of it (`method.clip=True` clips it).
+prune after 85% of the steps and fine-tune for 15%. AC/DC zeroes dead weights here. The attention is clipped
+(appendix C.1), to [density, 1/density]: the range that the paper prints fits no normalisation of it.
 
 The pictures lie under $SPARSITY_DATA as TFDS stores them (imagenet2012, TFRecord or ArrayRecord), or as folders
 of JPEGs (`--config.data.name=folder:imagenet2012`). A run takes about a day on one accelerator that trains
@@ -53,6 +53,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.blocks.block = (16, 16)
     if config.plan.name == "phases":
         config.plan.phases = RAMPLESS
+    if config.method.name == "sequential_attention":
+        config.method.clip = True
     if config.optimizer.name == "sgd":
         config.optimizer.learning_rate = 0.8
     config.optimizer.warmup = 5 * EPOCH

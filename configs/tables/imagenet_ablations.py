@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.set = {}
     config.cells = {"blocks.block": BLOCKS, "density": list(DENSITIES)}
     config.seeds = [0]
-    ranked = {"method.mask": "softmax", "method.score": "l2"}
+    ranked = {"method.mask": "softmax", "method.score": "l2", "method.clip": True}
     config.arms = [
         {"name": SAME, "argument": "sequential_attention"},
         {"name": FLAT, "argument": "sequential_attention,plan=phases"},
