@@ -18,21 +18,22 @@ and, if it has a kernel for convolutions of W read as (taps * channels, outputs)
 bias is (N,) or None, activation a name of `activations`; sums are in float32, results in x's dtype. A
 backend never reads packed places at `count` and above and returns 0 there; entries of ragged blocks beyond
 the weight are finite zeros when it is called. It is traced where a program is lowered for its platform,
-which may be on any machine, so its module imports on a bare jax. What it refuses, and what no backend
-serves, is run dense.
+which may be on any machine; only then is its module imported, since Pallas' GPU half takes half a second
+and a package that a bare jax lacks. What it refuses, and what no backend serves, is run dense.
 """
 
+import importlib
 from types import ModuleType
 from typing import Any
 
 import jax.numpy as jnp
 
-from sparsity.kernels import cpu, dense, gpu, tpu
+from sparsity.kernels import dense
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout
 
-# What serves a platform, by the names that programs are lowered for.
-BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "tpu": tpu, "cuda": gpu}
+# The module that serves a platform, by the names that programs are lowered for.
+BACKENDS = {"cpu": "cpu", "tpu": "tpu", "cuda": "gpu"}
 
 
 def backend_of(
@@ -41,7 +42,13 @@ def backend_of(
     """The backend that can run on a platform ("cpu", "tpu", "cuda"), and why not the platform's own, or ""."""
     if platform not in BACKENDS:
         return dense, f"there is no block-sparse kernel for {platform}"
-    module = BACKENDS[platform]
+    try:
+        module = importlib.import_module(f"sparsity.kernels.{BACKENDS[platform]}")
+    except ModuleNotFoundError as error:
+        return (
+            dense,
+            f"the kernels for {platform} need a package that is not installed: {error.name}",
+        )
     if geometry is None:
         reason = module.refusal(layout, jnp.dtype(dtype))
     elif hasattr(module, "convolve"):

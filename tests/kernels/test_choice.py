@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from sparsity.kernels import backends, choice, model, tuned
+from sparsity.kernels import backends, choice, cpu, model, tuned
 from sparsity.kernels.calls import Call
 from sparsity.kernels.explain import explain
 from sparsity.kernels.geometry import geometry_of
@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
 
 
 needs_kernel = pytest.mark.skipif(
-    bool(backends.cpu.refusal(ENTRY.at(0.5).layout, "float32")),
+    bool(cpu.refusal(ENTRY.at(0.5).layout, "float32")),
     reason="there is no C++ compiler here",
 )
 

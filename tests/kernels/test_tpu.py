@@ -28,15 +28,6 @@ VARIANTS = {
 SLOW = [(side, dtype) for side in (16, 32, 64, 128) for dtype in TOLERANCES]
 
 
-@pytest.fixture
-def interpreted():
-    """Kernels run on the CPU as a TPU would: memory starts as NaN, races are looked for."""
-    params = pltpu.InterpretParams(detect_races=True, uninitialized_memory="nan")
-    pltpu.reset_tpu_interpret_mode_state()
-    with pltpu.force_tpu_interpret_mode(params):
-        yield
-
-
 def found_races() -> bool:
     """Whether the interpreter saw one in the last kernel; every kernel starts anew."""
     from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
