@@ -66,8 +66,7 @@ def _mean(values: Any) -> float:
 
 def table(rows: Sequence[Row], judged: Sequence[Metric] = (ACCURACY,)) -> list[list[str]]:
     """Rows of texts, with a head."""
-    percent = {1: "", 100: " %"}
-    names = [metric.field + percent.get(metric.scale, "") for metric in judged]
+    names = [metric.field + " %" * (metric.scale == 100) for metric in judged]
     return [["point", *names, *Moves._fields], *(_cells(row, judged) for row in rows)]
 
 
