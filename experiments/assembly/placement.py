@@ -1,23 +1,36 @@
 """Which devices a run computes on: one, or several that share each batch."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 PLATFORMS = ("cpu", "gpu", "tpu")
 
 
 class Placement(NamedTuple):
-    """A mesh of the axis "data", over which the rows of a batch lie; the rest is on every device."""
+    """A mesh of the axis "data", over which the rows of a batch lie; the rest is on every device.
+
+    here: False where the devices are only described, for a compiler: then shapes stand for what lies on them.
+    """
 
     mesh: Mesh
+    here: bool = True
 
     def put(self, tree: Any) -> Any:
         """The tree's arrays on every device."""
+        if not self.here:
+            return self._described(tree, PartitionSpec())
         if self.mesh.size == 1:
             return jax.device_put(tree, self.mesh.devices.item())
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def _described(self, tree: Any, spec: PartitionSpec) -> Any:
+        lie = NamedSharding(self.mesh, spec)
+        shape = lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=lie)
+        return jax.tree.map(shape, tree)
 
     def split(self, batch: Any) -> Any:
         """The rows of a batch's arrays, shared out; called inside a jitted program."""
@@ -28,6 +41,8 @@ class Placement(NamedTuple):
 
     def rows(self, tree: Any, axis: int) -> Any:
         """The global arrays whose rows, along an axis, are those of every process's arrays in turn."""
+        if not self.here:
+            return self._described(tree, PartitionSpec(*[None] * axis, "data"))
         if self.mesh.size == 1:
             return jax.device_put(tree, self.mesh.devices.item())
         rows = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "data"))
@@ -53,11 +68,17 @@ def placement(platform: str, count: int, batch: int) -> Placement:
         raise ValueError(
             f"devices is {count}, but this process sees {len(found)} of {found[0].platform}; take as many"
         )
+    return shared(found[:count], batch)
+
+
+def shared(devices: Sequence[Any], batch: int, here: bool = True) -> Placement:
+    """These devices, each with as many rows of a batch. Raises ValueError where they do not divide it."""
+    count = len(devices)
     if batch % count:
         lower = batch // count * count
         raise ValueError(
             f"a batch of {batch} does not divide over {count} devices; take {lower or count} or "
             f"{lower + count}"
         )
-    mesh = jax.make_mesh((count,), ("data",), (AxisType.Auto,), devices=found[:count])
-    return Placement(mesh)
+    mesh = jax.make_mesh((count,), ("data",), (AxisType.Auto,), devices=devices)
+    return Placement(mesh, here)

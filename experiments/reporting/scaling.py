@@ -1,0 +1,148 @@
+"""The page of compiled training steps: what devices exchange and hold, a row per number of devices."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.reporting import files, markdown
+from experiments.reporting.scaling_chart import chart
+
+Row = Mapping[str, Any]
+KEYS = ("target", "arm", "mesh", "devices", "batch", "side")
+MB, MIB = 1e6, 2**20
+HEAD = (
+    "devices",
+    "step",
+    "batch of one",
+    "exchanged, MB",
+    "due, MB",
+    "arguments, MiB",
+    "temporaries, MiB",
+    "together, MiB",
+    "TFLOP of one",
+    "batch",
+)
+COMMAND = "python -m experiments.bench_scaling"
+READING = (
+    "The training step of configs/imagenet.py (ResNet-50, 224x224 unless a heading says otherwise, products in "
+    "bfloat16, SGD with momentum; dense, and gradual magnitude pruning's fine-tuning step under masks of 16x16 "
+    "blocks at a density of 10%), compiled for TPUs that are not here and not run: every figure is the compiler's. "
+    "Devices share the rows of a batch and each holds all weights."
+)
+EXCHANGED = (
+    "Exchanged: bytes of the arrays that are summed over the devices in one step; on a ring 2(n - 1)/n times as "
+    "many leave each of n devices. Due is what cannot be saved: the gradient of every weight, in the two bytes of "
+    "bfloat16 in which it is computed; for the batch norms over the whole batch the means of x and x² forwards "
+    "and two sums backwards, four numbers of four bytes a channel; the loss, and how many were right. What is exchanged "
+    "beyond it are sums that the compiler takes twice, once for a norm's gradient and once for its input's."
+)
+HELD = (
+    "Arguments: the state, which is donated, and the batch's pictures as bytes. Together: with what comes out beside the state and the "
+    "temporaries. A TPU v5e has 16 GiB. TPUs' steps are compiled with the least effort for speed, as the full one "
+    "takes more than five minutes a step on one core: temporaries may come out otherwise at full effort, what is "
+    "exchanged is decided before."
+)
+
+
+def same(row: Row, cell: Row) -> bool:
+    """Whether a row is a cell's."""
+    return all(row[key] == cell[key] for key in KEYS)
+
+
+def kept(stem: Path, versions: Mapping[str, Any]) -> list[Row]:
+    """The rows that the same versions have compiled into stem.json; none where there are no such."""
+    file = stem.with_suffix(".json")
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found["rows"] if found.get("versions") == versions else []
+
+
+def write(stem: Path, versions: Mapping[str, Any], rows: Sequence[Row]) -> list[Path]:
+    """Writes stem.md, .json and .svg; returns their paths."""
+    ordered = sorted(rows, key=lambda row: [row[key] for key in KEYS])
+    data = {"command": COMMAND, "versions": versions, "rows": ordered}
+    return files.write(
+        stem,
+        {
+            ".json": json.dumps(data, indent=1) + "\n",
+            ".svg": chart([row for row in ordered if not row["problem"]]),
+            ".md": page(versions, ordered, f"{stem.name}.svg"),
+        },
+    )
+
+
+def page(versions: Mapping[str, Any], rows: Sequence[Row], picture: str) -> str:
+    """The document."""
+    listed = ", ".join(f"{name} {version}" for name, version in versions["versions"].items())
+    made = f"`{COMMAND}`; Python {versions['python']}, {listed}."
+    parts = ["# More devices", READING, made, *findings(rows), f"![memory]({picture})"]
+    for target, mesh, side in dict.fromkeys((r["target"], r["mesh"], r["side"]) for r in rows):
+        own = [r for r in rows if (r["target"], r["mesh"], r["side"]) == (target, mesh, side)]
+        parts += [
+            f"## {target}, axes {mesh}, {side}x{side}",
+            markdown.table([HEAD, *map(cells, own)]),
+        ]
+    return markdown.page([*parts, EXCHANGED, HELD])
+
+
+def cells(row: Row) -> list[str]:
+    """A row as texts."""
+    start = [str(row["devices"]), row["arm"], f"{row['batch'] // row['devices']:,}"]
+    if row["problem"]:
+        return [*start, f"does not compile: {row['problem']}", *[""] * 5, f"{row['batch']:,}"]
+    memory = [row["memory"][name] for name in ("arguments", "temporaries", "together")]
+    return [
+        *start,
+        f"{exchanged(row) / MB:.3f}",
+        f"{due(row) / MB:.3f}",
+        *(f"{size / MIB:,.0f}" for size in memory),
+        f"{row['flops'] / 1e12:.3f}",
+        f"{row['batch']:,}",
+    ]
+
+
+def line(row: Row) -> str:
+    """A row in words, for a terminal."""
+    said = ", ".join(f"{name} {text}" for name, text in zip(HEAD, cells(row), strict=True) if text)
+    return f"{row['target']}: {said}; {row.get('seconds', 0)} s"
+
+
+def exchanged(row: Row) -> int:
+    """Bytes of a step."""
+    return sum(one["bytes"] for one in row["exchanges"])
+
+
+def due(row: Row) -> int:
+    """Bytes that a step cannot save; nothing is due where there is nobody to exchange with."""
+    return sum(row["due"].values()) if row["devices"] > 1 else 0
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """What the rows say of the two laws, in words."""
+    several = [row for row in rows if row["devices"] > 1 and not row["problem"]]
+    if not several:
+        return []
+    sizes = sorted({exchanged(row) for row in several if row["mesh"] == "data"})
+    counts = sorted({row["devices"] for row in several})
+    spread = (
+        f"From {counts[0]} to {counts[-1]} devices a step exchanges "
+        + (f"{sizes[0]:,} bytes" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,} bytes")
+        + f"; {due(several[0]):,} are due: {several[0]['due']['gradients']:,} of gradients, "
+        f"{several[0]['due']['norms']:,} of norms, {several[0]['due']['metrics']} of metrics."
+    )
+    return [f"{spread} {_masks(several)}"]
+
+
+def _masks(rows: Sequence[Row]) -> str:
+    """By how many bytes masked steps exchange more than the dense ones of the same devices and batch."""
+    dense = {_place(row): exchanged(row) for row in rows if row["arm"] == "dense"}
+    more = {
+        exchanged(r) - dense[_place(r)] for r in rows if r["arm"] == "masked" and _place(r) in dense
+    }
+    if not more:
+        return ""
+    return f"Masks add {' or '.join(f'{size:,}' for size in sorted(more))} bytes."
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    return tuple(row[key] for key in KEYS if key != "arm")
