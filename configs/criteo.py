@@ -20,9 +20,10 @@ AC/DC keeps dead weights here (it masks), as the paper says.
 from ml_collections import ConfigDict
 
 from configs.base import base
+from sparsity.data.criteo.sets import SPLIT
 
 BATCH, EPOCHS = 32_768, 25
-EPOCH = 33_003_326 // BATCH  # steps
+EPOCH = SPLIT[0] // BATCH  # steps
 RAMPLESS = (
     {"kind": "dense", "length": "20%"},
     *10

@@ -33,6 +33,7 @@ from experiments.benchmarks import kernel_layers, kernel_parts, kernel_table
 from experiments.benchmarks.kernel_parts import Part
 from experiments.reporting import kernels
 from sparsity.kernels import backends, tuned
+from sparsity.kernels.platforms import here
 
 DENSITIES = [50, 30, 20, 10, 5, 2, 1]
 # Other packages are timed on the first layer alone, at the densities where they are not hopeless.
@@ -41,7 +42,7 @@ PEER_BLOCKS = (32, 64)
 
 def surroundings() -> dict[str, Any]:
     """What the figures belong to: they are never mixed with those of another machine or version."""
-    place = tuned.here()
+    place = here()
     return {
         "platform": place,
         "device": tuned.device_of(place),
@@ -54,7 +55,7 @@ def surroundings() -> dict[str, Any]:
 
 def parts_of(asked: argparse.Namespace) -> list[Part]:
     """The parts asked for, the telling ones first."""
-    place = tuned.here()
+    place = here()
     every = kernel_layers.layers(place)
     layers = kernel_layers.chosen(every, asked.layers)
     found = [
@@ -166,7 +167,7 @@ def main(argv: list[str]) -> None:
     asked = parsed(argv)
     if asked.cores:  # before XLA counts them
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: asked.cores])
-    elif not asked.page and tuned.here() == "cpu" and tuned.cores() > 1:
+    elif not asked.page and here() == "cpu" and tuned.cores() > 1:
         alone = [sys.executable, "-m", "experiments.bench_kernels", *argv, "--cores=1"]
         subprocess.run(alone, check=True)
     if not asked.page:

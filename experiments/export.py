@@ -26,6 +26,7 @@ from experiments import command
 from experiments.assembly.assemble import Experiment, assemble
 from experiments.inputs import Inputs, inputs_of
 from sparsity.kernels import served
+from sparsity.kernels.platforms import here
 from sparsity.surgery import export, serving
 from sparsity.train.objectives import Objective
 from sparsity.units.partition import Partition, Tree
@@ -62,9 +63,8 @@ def exported(run: Path, out: Path, batch: int, platforms: Sequence[str], path: s
         path=path,
         about=about,
     )
-    here = served.PLATFORMS.get(jax.default_backend())
     verdict = "not run here"
-    if here in platforms:
+    if here() in platforms:
         verdict = checked(out, apply, params, inputs, objective)
     lines = (
         *_uses(made["uses"]),
@@ -158,7 +158,7 @@ def main(argv: list[str]) -> None:
         raise ValueError("name one run's directory: python -m experiments.export runs/mine")
     run = Path(argv[1])
     out = Path(str(OUT.value)) if OUT.value else run / "served"
-    platforms = PLATFORMS.value or [served.PLATFORMS.get(jax.default_backend(), "cpu")]
+    platforms = PLATFORMS.value or [here()]
     print(exported(run, out, BATCH.value, platforms, PATH.value))
 
 

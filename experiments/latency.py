@@ -25,6 +25,7 @@ from experiments.reporting import records
 from experiments.running.workdir import Workdir, write
 from experiments.surroundings import surroundings
 from sparsity.kernels import served
+from sparsity.kernels.platforms import here
 
 # The served model's forms, by what a table calls them.
 FORMS = {"dense": "dense", "block_sparse": "sparse"}
@@ -46,9 +47,8 @@ def _measured(run: Path) -> bool:
 
 def measured(run: Path, batch: int, rounds: int) -> dict[str, Any]:
     """Milliseconds of a batch in each form, by medians. Raises ValueError where a run cannot be served."""
-    platform = served.PLATFORMS.get(jax.default_backend(), "cpu")
     with tempfile.TemporaryDirectory() as made:
-        exported(run, Path(made), batch, [platform])
+        exported(run, Path(made), batch, [here()])
         models = {name: served.load(Path(made), kind) for name, kind in FORMS.items()}
         seconds = _timed(models, rounds)
     found = {name: 1000 * statistics.median(times) for name, times in seconds.items()}

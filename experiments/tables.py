@@ -139,7 +139,7 @@ def main(argv: list[str]) -> None:
 def kept(config: Mapping[str, Any], stem: Path) -> dict[str, Any]:
     """What an earlier call wrote into stem.json, with the words of today's config.
 
-    Runs are named by all fields of their configs, so that those of an earlier version are not found by a later.
+    Runs are named by the fields of their configs, so that those of an earlier version are not found by a later.
     """
     found = read(stem.with_suffix(".json"))
     return {**found, **{key: config[key] for key in (*KEPT, "claims") if key in config}}

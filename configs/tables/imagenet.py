@@ -72,10 +72,10 @@ def figure(top1: float | None, source: str = SOURCE) -> dict:
     return {"value": top1, "source": source, **said}
 
 
-def row(by_side: Mapping[int, Sequence[float | None]], source: str = SOURCE) -> dict:
+def row(by_side: Mapping[int, Sequence[float | None]]) -> dict:
     """The published figures of an arm by the cells that the tables print."""
     return {
-        f"{side}x{side}, {sparsity}": figure(top1, source)
+        f"{side}x{side}, {sparsity}": figure(top1)
         for side, line in by_side.items()
         for sparsity, top1 in zip(SPARSITIES, line, strict=True)
     }

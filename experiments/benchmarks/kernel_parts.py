@@ -12,6 +12,7 @@ from experiments.benchmarks import kernel_programs
 from experiments.benchmarks.kernel_layers import Layer
 from experiments.benchmarks.kernel_programs import Program
 from sparsity.kernels import tuned
+from sparsity.kernels.platforms import here
 
 VERBS = ("forward", "dX", "dW", "step")
 
@@ -98,7 +99,7 @@ def _programs(part: Part) -> tuple[dict[str, Program], dict[str, Program]]:
 def _timed(programs: Mapping[str, Program], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each in every round; on one core of a CPU those in which this process ran."""
     # Other processes lengthen what a clock on the wall shows, and long programs more than short ones.
-    alone = tuned.here() == "cpu" and tuned.cores() == 1
+    alone = here() == "cpu" and tuned.cores() == 1
     clock = time.process_time if alone else time.perf_counter
     ms: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(rounds + 1):

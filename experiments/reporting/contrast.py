@@ -9,7 +9,7 @@ from experiments.reporting.document import Section, cells, items
 from experiments.reporting.page import of_traces
 from experiments.reporting.rows import rows, text
 from experiments.reporting.runs import Trace
-from experiments.running.workdir import flat
+from experiments.running.identity import flat
 
 Rows = list[list[str]]
 # What does not make another kind of run: each has its own column or is no part of the training.

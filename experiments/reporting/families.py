@@ -1,4 +1,4 @@
-"""A family of runs as text, Markdown and JSON: accuracies over the seeds, and how the masks moved."""
+"""A family of runs as text, Markdown and JSON: its metrics over the seeds, and how the masks moved."""
 
 import json
 import math
@@ -8,17 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.reporting import files, markdown, terminal
+from experiments.reporting.metrics import ACCURACY, Metric
 from sparsity.train import log
-
-HEAD = (
-    "point",
-    "accuracy %",
-    "swapped",
-    "late",
-    "overlap",
-    "entropy",
-    "maximum",
-)
 
 
 class Moves(NamedTuple):
@@ -38,11 +29,11 @@ class Moves(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A point of the family: its runs' accuracies in percent by seed, causes of failure, and moves."""
+    """A point of the family: its runs' metrics as printed, {field: {seed: value}}, causes of failure, moves."""
 
     name: str
     point: Mapping[str, Any]
-    accuracies: Mapping[int, float]
+    values: Mapping[str, Mapping[int, float]]
     causes: tuple[str, ...]
     moves: tuple[Moves, ...]
 
@@ -73,49 +64,74 @@ def _mean(values: Any) -> float:
     return statistics.fmean(found) if found else math.nan
 
 
-def table(rows: Sequence[Row]) -> list[list[str]]:
+def table(rows: Sequence[Row], judged: Sequence[Metric] = (ACCURACY,)) -> list[list[str]]:
     """Rows of texts, with a head."""
-    return [list(HEAD), *(_cells(row) for row in rows)]
+    names = [metric.field + " %" * (metric.scale == 100) for metric in judged]
+    return [["point", *names, *Moves._fields], *(_cells(row, judged) for row in rows)]
 
 
-def _cells(row: Row) -> list[str]:
-    found = list(row.accuracies.values())
-    accuracy = f"{statistics.mean(found):.2f}" if found else ""
-    accuracy += f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
-    if row.causes:
-        accuracy += f" ({len(row.causes)} {row.causes[0].split(':')[0]})"
+def _cells(row: Row, judged: Sequence[Metric]) -> list[str]:
     numbers = [_mean(of) for of in zip(*row.moves, strict=True)] or [math.nan] * len(Moves._fields)
+    first, *others = [_over_seeds(row, metric) for metric in judged]
+    if row.causes:
+        first += f" ({len(row.causes)} {row.causes[0].split(':')[0]})"
     return [
         row.name or "as it is",
-        accuracy.strip(),
+        first.strip(),
+        *others,
         *("" if math.isnan(n) else f"{n:.3g}" for n in numbers),
     ]
 
 
-def text(rows: Sequence[Row]) -> str:
+def _over_seeds(row: Row, metric: Metric) -> str:
+    """Mean ± standard deviation; "" where no run has it."""
+    found = list(row.values.get(metric.field, {}).values())
+    spread = f" ± {metric.text(statistics.stdev(found))}" if len(found) > 1 else ""
+    return metric.text(statistics.mean(found)) + spread if found else ""
+
+
+def text(rows: Sequence[Row], judged: Sequence[Metric] = (ACCURACY,)) -> str:
     """The table for a terminal."""
-    return "\n".join(terminal.table(table(rows), left=1))
+    return "\n".join(terminal.table(table(rows, judged), left=1))
 
 
-def page(title: str, rows: Sequence[Row], how: Mapping[str, Any]) -> str:
+_MOVED = (
+    "swapped: blocks that changed places with others, per block kept, summed over all updates of the masks; "
+    "late: the same over the last quarter of the updates; overlap: of each mask with the one before, mean; "
+    "entropy (relative to equal numbers) and maximum: of the attention at the last update, mean over layers."
+)
+
+
+def page(
+    title: str, rows: Sequence[Row], how: Mapping[str, Any], judged: Sequence[Metric] = (ACCURACY,)
+) -> str:
     """The table, what its columns are, and how it was made."""
-    columns = (
-        "Accuracy on a validation split cut from the training set, mean ± standard deviation over the seeds. "
-        "swapped: blocks that changed places with others, per block kept, summed over all updates of the masks; "
-        "late: the same over the last quarter of the updates; overlap: of each mask with the one before, mean; "
-        "entropy (relative to equal numbers) and maximum: of the attention at the last update, mean over layers."
-    )
+    validation = how["set"].get("data.validation")
+    part = "a validation split cut from the training set" if validation else "the test set"
+    better = ", ".join(f"{metric.field} ({metric.better} is better)" for metric in judged)
+    columns = f"{better}: on {part}, mean ± standard deviation over the seeds. {_MOVED}"
     fixed = ", ".join(f"{field} {value}" for field, value in how["set"].items())
     seeds = ", ".join(map(str, how["seeds"]))
     made = f"{markdown.provenance(how)}; seeds {seeds}; all with {fixed}. {columns}"
-    return markdown.page([f"# {title}", made, markdown.table(table(rows))])
+    return markdown.page([f"# {title}", made, markdown.table(table(rows, judged))])
 
 
-def write(stem: Path, title: str, rows: Sequence[Row], how: Mapping[str, Any]) -> list[Path]:
+def write(
+    stem: Path,
+    title: str,
+    rows: Sequence[Row],
+    how: Mapping[str, Any],
+    judged: Sequence[Metric] = (ACCURACY,),
+) -> list[Path]:
     """Writes stem.md and .json; returns their paths."""
-    data = {"title": title, "how": how, "rows": [_plain(row) for row in rows]}
+    data = {
+        "title": title,
+        "how": how,
+        "metrics": [metric._asdict() for metric in judged],
+        "rows": [_plain(row) for row in rows],
+    }
     return files.write(
-        stem, {".md": page(title, rows, how), ".json": json.dumps(data, indent=1) + "\n"}
+        stem, {".md": page(title, rows, how, judged), ".json": json.dumps(data, indent=1) + "\n"}
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from sparsity.data.tables import READERS
 from sparsity.named import unknown
 
 BETTER = ("higher", "lower")
@@ -37,6 +38,15 @@ class Metric(NamedTuple):
 
 
 ACCURACY = Metric()
+LOG_LOSS = Metric("loss", "log loss", "lower", 1, 4, "nats")
+AUC = Metric("auc", "AUC", "higher", 1, 4, "of AUC")
+
+
+def of_set(name: str) -> tuple[Metric, ...]:
+    """What a data set is judged by where a config names no metrics: rows with a label of 0 or 1 by the two
+    that click logs are published with, all else by accuracy.
+    """
+    return (LOG_LOSS, AUC) if name in READERS else (ACCURACY,)
 
 
 def metrics(config: Mapping[str, Any]) -> tuple[Metric, ...]:

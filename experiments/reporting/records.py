@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.reporting import runs
-from experiments.running.workdir import flat, is_run
+from experiments.running.identity import flat
+from experiments.running.workdir import is_run
 from sparsity.named import unknown
 
 SEED = "seed"

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from experiments.assembly.assemble import Experiment
+from experiments.running.identity import differences
 from experiments.running.session import Session
 from experiments.running.status import set_status
-from experiments.running.workdir import Workdir, differences
+from experiments.running.workdir import Workdir
 from experiments.surroundings import moved, surroundings
 from sparsity.train import checkpoint, log
 from sparsity.train.descent import Held

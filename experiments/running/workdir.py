@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.running.identity import differences
 from sparsity.disk import make, naming, sync
 
-SHOWN = 12  # differences of two configs that are listed
 # A process asks the system only about others: its own second claim is refused by this.
 _claimed: set[Path] = set()
 _FLOCK = "hhqqi"  # the system's struct flock: type, whence, start, length, process
@@ -160,23 +160,3 @@ def refuse_other(config: Mapping[str, Any], workdir: Workdir) -> None:
         raise ValueError(
             f"{workdir.path} belongs to another config; take another directory, or ask for:\n  {listed}"
         )
-
-
-def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """A line for each field in which two configs differ, the first of many.
-
-    How a run is computed is no part of what it is: it may go on under another execution.
-    """
-    old, new = flat(there), flat(asked)
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key) if key != "execution"]
-    lines = [f"{key}: {old.get(key)!r} there, {new.get(key)!r} asked" for key in changed]
-    return lines[:SHOWN] + [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
-
-
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The fields of nested data by their path, with dots."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return found

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from configs.fields import check
+from experiments.running.identity import identity
 from experiments.sweeps.points import Point
 from sparsity.named import unknown
 
@@ -25,8 +26,8 @@ class Job(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The hash of the config: the same run has the same name in every sweep."""
-        text = json.dumps(self.config, sort_keys=True)
+        """The hash of what the run is: the same run has the same name in every sweep, on every machine."""
+        text = json.dumps(identity(self.config), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

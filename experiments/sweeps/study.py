@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from experiments.reporting.metrics import Metric, metrics
-from experiments.running.workdir import differences
+from experiments.running.identity import differences
 from experiments.sweeps.draws import Draw, draw
 from sparsity.named import choose, unknown
 

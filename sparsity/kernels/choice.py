@@ -18,13 +18,21 @@ class Choice(NamedTuple):
     path:     "sparse" for the kernel, "dense" for the fall-back.
     ratio:    expected time of a dense product over that of the kernel; 0 where there is no kernel.
     fallback: the same of the fall-back: below 1, as it unpacks the weight.
-    why:      in words.
+    source:   where the ratio comes from, or why there is no kernel, in words.
+    tuned:    whether a product like it was measured on this device, so that the model is not alone.
     """
 
     path: str
     ratio: float
     fallback: float
-    why: str
+    source: str
+    tuned: bool = False
+
+    @property
+    def why(self) -> str:
+        """The reason for the path, in words."""
+        slower = self.path == "dense" and self.ratio
+        return f"the kernel would be slower; {self.source}" if slower else self.source
 
     @property
     def taken(self) -> float:
@@ -38,10 +46,8 @@ def choose(platform: str, call: Call) -> Choice:
     dense = model.fallback(platform, call)
     if reason:
         return Choice("dense", 0.0, dense, reason)
-    ratio, source = expected(platform, call)
-    if ratio >= dense:
-        return Choice("sparse", ratio, dense, source)
-    return Choice("dense", ratio, dense, f"the kernel would be slower; {source}")
+    ratio, source, measured = expected(platform, call)
+    return Choice("sparse" if ratio >= dense else "dense", ratio, dense, source, measured)
 
 
 def module_of(platform: str, call: Call) -> Any:
@@ -51,19 +57,19 @@ def module_of(platform: str, call: Call) -> Any:
     return backends.backend_of(platform, call.layout, call.dtype, call.geometry)[0]
 
 
-def expected(platform: str, call: Call) -> tuple[float, str]:
-    """The expected ratio, and where it comes from in words."""
+def expected(platform: str, call: Call) -> tuple[float, str, bool]:
+    """The expected ratio, where it comes from in words, and whether from a measurement on this device."""
     plain = model.predicted(platform, call)
     table = tuned.table_of(platform)
     near = nearest(table.entries, call) if table else None
     if table is None or near is None or not plain:
-        return plain, f"by the model of {model.name_of(platform)}"
+        return plain, f"by the model of {model.name_of(platform)}", False
     ratio = plain * correction(platform, near, call.density)
     if _distance(near, call) == 0 and call.geometry == near.geometry:
-        return ratio, f"as measured on {table.device}"
+        return ratio, f"as measured on {table.device}", True
     (k, n), (rows, cols) = near.shape, near.block
     place = f"{model.rows_of(near.at(1.0))} x {k} x {n} in blocks of {rows} x {cols}"
-    return ratio, f"by the model, corrected by what was measured on {table.device} at {place}"
+    return ratio, f"by the model, corrected by what was measured on {table.device} at {place}", True
 
 
 def nearest(entries: tuple[Entry, ...], call: Call) -> Entry | None:

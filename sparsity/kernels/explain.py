@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from sparsity.kernels import choice, tuned
+from sparsity.kernels import choice, platforms, tuned
 from sparsity.kernels.calls import VERBS, Call
 from sparsity.kernels.choice import Choice
 from sparsity.kernels.geometry import Geometry
@@ -71,7 +71,7 @@ def explain(
         raise ValueError(f"a density lies in (0, 1], not {density!r}")
     if not (isinstance(count, int) and count > 0):
         raise ValueError(f"x has a positive number of rows, not {count!r}")
-    name = tuned.here() if platform is None else platform
+    name = platforms.here() if platform is None else platform
     live, kind = max(1, round(density * rows * cols)), jnp.dtype(dtype).name
     calls = {v: Call(v, count, (k, n), block, live, kind, geometry=geometry) for v in VERBS}
     words = f"{count} x {k} x {n} in blocks of {block[0]} x {block[1]}, {100 * density:.3g}% of them, {kind}"

@@ -10,6 +10,7 @@ where shape, rows, cols and stack are the `packed.Reading` of the array.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,14 +70,25 @@ def decode(raw: bytes) -> tuple[Weights, dict[str, Any]]:
 def save(
     path: Path | str, weights: Mapping[str, Any], about: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a file, whole or not at all, and on the disk when this returns."""
     path = Path(path)
     unfinished = path.with_name(f"{path.name}.tmp")
     try:
         unfinished.write_bytes(encode(weights, about))
+        _sync(unfinished)
         unfinished.replace(path)
+        _sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Brings a file's contents, or a folder's list of names, to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def load(path: Path | str) -> tuple[Weights, dict[str, Any]]:

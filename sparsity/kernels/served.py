@@ -25,14 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from sparsity.kernels import native, packed_files
+from sparsity.kernels import native, packed_files, platforms
 from sparsity.kernels.packed import PackedMatrix
 
 FORMAT = 1
 WEIGHTS, TEXT = "packed.safetensors", "serving.json"
 KINDS = ("sparse", "dense")
-# The platform that a program is lowered for, by the name that jax's devices go by.
-PLATFORMS = {"cpu": "cpu", "tpu": "tpu", "gpu": "cuda", "cuda": "cuda"}
 
 
 class Served(NamedTuple):
@@ -80,7 +78,7 @@ def load(folder: Path | str, kind: str | None = None) -> Served:
     if kind not in (None, *KINDS):
         raise ValueError(f"a model is served as {' or '.join(KINDS)}, not {kind!r}")
     text = _text(folder / TEXT)
-    platform = PLATFORMS.get(jax.default_backend(), jax.default_backend())
+    platform = platforms.here()
     problem = without_kernel(text, platform)
     if problem and kind == "sparse":
         raise ValueError(f"{folder}: the sparse program cannot run here: {problem}")

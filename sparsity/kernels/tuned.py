@@ -18,6 +18,7 @@ import jax
 from sparsity.kernels.calls import VERBS, Call
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import grid_of
+from sparsity.kernels.platforms import here
 
 SHIPPED = pathlib.Path(__file__).with_name("tuned")
 # Raised when a kernel or a way to choose changes so that older figures no longer hold.
@@ -52,14 +53,6 @@ class Table(NamedTuple):
 
     device: str
     entries: tuple[Entry, ...]
-
-
-def here() -> str:
-    """The platform that programs of this process are lowered for: "cpu", "tpu", "cuda", "rocm"."""
-    device: Any = jax.devices()[0]
-    if device.platform != "gpu":
-        return device.platform
-    return "rocm" if "rocm" in device.client.platform_version.lower() else "cuda"
 
 
 @functools.cache

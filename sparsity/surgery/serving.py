@@ -18,10 +18,11 @@ import numpy as np
 
 from sparsity import disk
 from sparsity.kernels import choice, native, packed_files
+from sparsity.kernels.backends import BACKENDS
 from sparsity.kernels.calls import Call
 from sparsity.kernels.columns import from_array
 from sparsity.kernels.packed import PackedMatrix, Reading
-from sparsity.kernels.served import FORMAT, PLATFORMS, TEXT, WEIGHTS, arguments_of, exporting
+from sparsity.kernels.served import FORMAT, TEXT, WEIGHTS, arguments_of, exporting
 from sparsity.surgery.description import Masks, refuse_live, whole_masks
 from sparsity.surgery.substitution import Uses, substituted
 from sparsity.units.partition import Group, Partition, Tree, View, leaves, tiles
@@ -87,7 +88,7 @@ def write(
 
 
 def _check_platforms(platforms: Sequence[str]) -> None:
-    known = dict.fromkeys(PLATFORMS.values())
+    known = dict.fromkeys(BACKENDS)
     if odd := [name for name in platforms if name not in known]:
         raise ValueError(f"a model is exported for {', '.join(known)}, not {odd[0]!r}")
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from sparsity.kernels.explain import Explanation, explain
 from sparsity.kernels.layout import grid_of
+from sparsity.kernels.platforms import lowered
 from sparsity.train.site import Site
 
 # A layer's three products have to be expected so much faster: the estimate errs, and a layout costs a little.
@@ -11,8 +12,6 @@ LEAST = 1.15
 # The same of a convolution on a device that nobody has tuned: for one of 16 channels in blocks of 8 x 8 the
 # model said 2.4 where 1.0 was measured (batch 64, a tenth of the blocks, one core of an x86-64 CPU).
 LEAST_UNTUNED_WINDOW = 3.5
-# Lowering calls every NVIDIA card so.
-LOWERED = {"gpu": "cuda"}
 
 
 class Estimate(NamedTuple):
@@ -39,21 +38,16 @@ def of(
         live / (rows * cols),
         site.dtype,
         geometry=geometry,
-        platform=LOWERED.get(platform, platform),
+        platform=lowered(platform),
     )
-    step, source = found.step_on(path), _source(found)
-    least = LEAST_UNTUNED_WINDOW if geometry and source.startswith("by the model of") else LEAST
+    step, forward = found.step_on(path), found.choices["forward"]
+    least = LEAST_UNTUNED_WINDOW if geometry and not forward.tuned else LEAST
     share = f"{live} of {rows * cols} blocks live, their products {step:.2f} times as fast as dense"
     asked = "" if step >= least or path == "sparse" else f"; {least:g} times are asked"
-    return Estimate(_refusal(found), step >= least, f"{share} {source}{asked}")
+    return Estimate(_refusal(found), step >= least, f"{share} {forward.source}{asked}")
 
 
 def _refusal(found: Explanation) -> str:
     """Why there is no kernel for one of the products, where there is none."""
     missing = [choice.why for choice in found.choices.values() if not choice.ratio]
     return missing[0] if missing else ""
-
-
-def _source(found: Explanation) -> str:
-    """Where the expectation comes from, in words."""
-    return found.choices["forward"].why.removeprefix("the kernel would be slower; ")

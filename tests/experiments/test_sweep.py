@@ -8,10 +8,12 @@ import pytest
 from configs.sweeps import attention, combinations
 from experiments import sweep
 from experiments.reporting import families
+from experiments.reporting.metrics import ACCURACY, AUC, LOG_LOSS
 from experiments.surroundings import surroundings
 from experiments.sweeps import outcomes
 from experiments.sweeps.jobs import jobs
 from experiments.sweeps.points import points
+from experiments.sweeps.pool import Outcome
 from experiments.sweeps.slots import Wish
 
 NAMED = {
@@ -37,22 +39,24 @@ def config(**changes):
 
 
 def test_a_sweep_runs_once_keeps_what_failed_and_is_written_down(tmp_path):
-    rows, there = sweep.run(
+    rows, judged, there = sweep.run(
         config(), partial(outcomes.run, folder=tmp_path / "runs", wish=Wish(workers=2))
     )
     assert there["versions"] == surroundings()["versions"] and "cause" not in there
     assert [row.name for row in rows] == list(NAMED)
     gradual, diverges, soft = rows
-    assert set(gradual.accuracies) == set(soft.accuracies) == {0, 1}
-    assert not diverges.accuracies and "Diverged" in diverges.causes[0]
+    assert judged == (ACCURACY,)
+    accuracies = gradual.values["accuracy"]
+    assert set(accuracies) == set(soft.values["accuracy"]) == {0, 1}
+    assert not diverges.values["accuracy"] and "Diverged" in diverges.causes[0]
     # Magnitude has no attention; a softmax's entropy is that of numbers that are nearly equal.
     assert all(m.entropy != m.entropy for m in gradual.moves)
     assert all(0.9 < m.entropy <= 1 <= m.maximum for m in soft.moves)
     for job in jobs("configs/digits.py", [{**config()["set"], **NAMED["gradual"], "seed": 1}]):
         summary = json.loads((tmp_path / "runs" / job.name / "summary.json").read_text())
-        assert 100 * summary["accuracy"] == gradual.accuracies[1]
-    read, _ = sweep.run(config(), partial(outcomes.read, folder=tmp_path / "runs"))
-    assert [row.accuracies for row in read] == [row.accuracies for row in rows]
+        assert 100 * summary["accuracy"] == accuracies[1]
+    read, _, _ = sweep.run(config(), partial(outcomes.read, folder=tmp_path / "runs"))
+    assert [row.values for row in read] == [row.values for row in rows]
     assert [row.causes for row in read] == [row.causes for row in rows]
     how = {"command": "x", "surroundings": surroundings(), "set": {}, "seeds": [0, 1]}
     paths = families.write(tmp_path / "out" / "small", "A title", rows, how)
@@ -86,6 +90,30 @@ def test_blocks_that_change_places_are_counted_and_a_changing_count_is_not(tmp_p
 def test_a_point_that_was_not_run_is_blank():
     row = families.Row("", {}, {}, (), ())
     assert families.table([row])[1] == ["as it is", *[""] * 6]
+
+
+def ended(jobs, tmp_path):
+    """Outcomes of click logs; the runs of the second seed saw one label alone, so that they have no AUC."""
+    summary = {"loss": 0.45, "accuracy": 0.75}
+    (tmp_path / "metrics.jsonl").touch()
+    scored = lambda job: summary if job.config["seed"] else {**summary, "auc": 0.8}
+    return {job.name: Outcome(job, tmp_path, scored(job), "") for job in jobs}
+
+
+def test_click_logs_are_reported_by_log_loss_and_auc(tmp_path):
+    clicks = config(base="configs/criteo.py", set={}, sweep={"named": {"a": {}}})
+    rows, judged, _ = sweep.run(clicks, partial(ended, tmp_path=tmp_path))
+    assert judged == (LOG_LOSS, AUC)
+    assert families.table(rows, judged)[0][:3] == ["point", "loss", "auc"]
+    assert families.table(rows, judged)[1][:3] == ["a", "0.4500 ± 0.0000", "0.8000"]
+    how = {"command": "x", "surroundings": surroundings(), "set": {}, "seeds": [0, 1]}
+    words = "loss (lower is better), auc (higher is better): on the test set"
+    assert words in families.page("A title", rows, how, judged)
+
+
+def test_a_sweep_reports_what_its_config_names(tmp_path):
+    named = config(metrics=[AUC._asdict()], sweep={"named": {"a": {}}})
+    assert sweep.run(named, partial(ended, tmp_path=tmp_path)).judged == (AUC,)
 
 
 BAD = [

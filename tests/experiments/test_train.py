@@ -97,6 +97,11 @@ def test_another_config_is_refused_with_the_difference_and_nothing_is_lost(
     assert contents(folder) == before
 
 
+def test_a_run_that_is_done_is_done_wherever_its_data_lie(whole, config_of, tmp_path):
+    moved = {"data__root": str(tmp_path), "data__workers": 3, "execution": "sparse"}
+    assert launch(config_of(ATTENTION, **WATCHED, **moved), whole[0], quiet) == whole[1]
+
+
 STOPS = [
     (3, RuntimeError("out of luck"), "failed", 0),
     (14, KeyboardInterrupt(), "preempted", 9),

@@ -39,7 +39,7 @@ needs_kernel = pytest.mark.skipif(
 def test_what_was_measured_is_expected(folder, density):
     made = choice.choose("cpu", ENTRY.at(density))
     assert made.ratio == pytest.approx(ENTRY.ratios[density], rel=1e-3)
-    assert made.why.endswith(f"as measured on {DEVICE}")
+    assert made.why.endswith(f"as measured on {DEVICE}") and made.tuned
     assert made.path == ("dense" if density == 0.5 else "sparse")
 
 
@@ -57,7 +57,7 @@ def test_another_shape_is_corrected_by_the_nearest_measured_one(folder):
     made = choice.choose("cpu", call)
     factor = 4.0 / model.predicted("cpu", ENTRY.at(0.1))
     assert made.ratio == pytest.approx(factor * model.predicted("cpu", call), rel=1e-3)
-    assert "256 x 1024 x 512 in blocks of 16 x 16" in made.why
+    assert "256 x 1024 x 512 in blocks of 16 x 16" in made.why and made.tuned
 
 
 @needs_kernel
@@ -74,6 +74,7 @@ def test_another_shape_is_corrected_by_the_nearest_measured_one(folder):
 def test_what_no_entry_is_like_is_left_to_the_model(folder, call):
     made = choice.choose("cpu", call)
     assert made.ratio == model.predicted("cpu", call) and "by the model of" in made.why
+    assert not made.tuned
 
 
 def test_a_kernel_that_would_be_slower_is_not_run(folder):
@@ -82,6 +83,8 @@ def test_a_kernel_that_would_be_slower_is_not_run(folder):
     assert (
         choice.module_of("cpu", faster) is backends.backend_of("cpu", faster.layout, "float32")[0]
     )
+    said = choice.choose("cpu", slower)
+    assert said.why == f"the kernel would be slower; {said.source}"
     forced = choice.module_of("cpu", slower._replace(path="sparse"))
     assert forced is backends.backend_of("cpu", slower.layout, "float32")[0]
     assert choice.module_of("cpu", faster._replace(path="dense")) is backends.dense

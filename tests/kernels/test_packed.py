@@ -1,6 +1,8 @@
 """Packed weights stand for the arrays they came from, in memory and on disk."""
 
 import dataclasses
+import os
+import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +80,26 @@ def test_a_file_is_smaller_by_the_density(tmp_path, density):
     packed_files.save(tmp_path / "w", {"w": from_array(w, (32, 32), mask)})
     # An index is four bytes to a block's 4096; the header and the columns' starts are a rest.
     assert abs((tmp_path / "w").stat().st_size - mask.mean() * w.nbytes * 1.001) < 700
+
+
+def test_a_power_cut_finds_all_of_a_file_on_the_disk_or_none_of_it(tmp_path, monkeypatch):
+    """Its contents are brought there before it has its name, and the name after that."""
+    seen, fsync, replace = [], os.fsync, pathlib.Path.replace
+
+    def syncing(number):
+        seen.append(("sync", os.readlink(f"/proc/self/fd/{number}")))
+        return fsync(number)
+
+    def replacing(path, target):
+        seen.append(("replace", str(path)))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(pathlib.Path, "replace", replacing)
+    packed_files.save(tmp_path / "w", {"w": jnp.zeros(3)})
+    (_, unfinished), *behind = seen
+    assert seen[0][0] == "sync" and behind == [("replace", unfinished), ("sync", str(tmp_path))]
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
 
 
 def test_the_format_is_that_of_the_package_safetensors():

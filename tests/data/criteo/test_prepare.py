@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from sparsity.data import tables
 from sparsity.data.criteo import sets
 from sparsity.data.criteo.lines import MISSING
 from sparsity.data.criteo.prepare import prepare
@@ -213,6 +214,14 @@ def test_damaged_sets_are_refused(prepared, case):
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ValueError, match=words):
         sets.read(sets.CRITEO._replace(folder=prepared.folder.name), prepared.folder.parent)
+
+
+def test_logs_of_another_size_are_cut_in_the_same_ratio_and_it_is_said(prepared):
+    (prepared.folder.parent / "criteo").symlink_to(prepared.folder)
+    words = "3,000 rows here and 45,840,617 as published: it is cut 2,160/540/300 in place of 33,003,326/"
+    with pytest.warns(UserWarning, match=words):
+        found = tables.read("criteo", prepared.folder.parent)
+    assert [part.size for part in found.values()] == [2160, 540, 300]
 
 
 def test_an_absent_set_says_how_to_prepare_it(tmp_path):

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from experiments.sweeps.jobs import jobs, resolved
+from experiments.running.identity import ASIDE, flat
+from experiments.sweeps.jobs import Job, jobs, resolved
 from experiments.sweeps.points import family, picked, points
 
 DIGITS = "configs/digits.py"
@@ -74,6 +75,21 @@ def test_a_run_is_named_by_its_config_alone():
     assert one.name == again.name != other.name
     assert one.config["seed"] == 0 and other.config["seed"] == 1
     assert resolved(DIGITS, {"argument": "powerprop", "method.alpha": 3})["method"]["alpha"] == 3
+
+
+def test_what_does_not_decide_the_outcome_is_not_in_the_name_and_all_else_is():
+    whole = resolved(DIGITS, {})
+    named = {field: Job({}, changed(whole, field)).name for field in flat(whole)}
+    own = Job({}, whole).name
+    assert {field for field, name in named.items() if name == own} == set(ASIDE)
+    assert len(set(named.values())) == len(named) - len(ASIDE) + 1
+
+
+def changed(config, path):
+    """The config with another value in one field."""
+    section, _, rest = path.partition(".")
+    value = changed(config[section], rest) if rest else [config[section], "another"]
+    return {**config, section: value}
 
 
 BAD = [

@@ -1,0 +1,59 @@
+"""What is asked of an estimate depends on what it rests on: a window that nobody has measured must promise more."""
+
+import pytest
+
+from sparsity.kernels import cpu, tuned
+from sparsity.kernels.calls import VERBS
+from sparsity.kernels.geometry import geometry_of
+from sparsity.kernels.tuned import Entry
+from sparsity.train import estimates
+from sparsity.train.site import Site
+
+DEVICE = tuned.device_of("cpu")
+BLOCK, IMAGES, LIVE = (16, 16), 64, 4
+GEOMETRY = geometry_of((8, 8, 16), (3, 3), (1, 1), "SAME")
+SITE = Site("conv", (3, 3, 16, 64), 3, 64, "float32", GEOMETRY)
+
+
+def entry(verb, ratio):
+    density = LIVE / 36
+    return Entry(verb, IMAGES, SITE.matrix, BLOCK, "float32", GEOMETRY, {density: ratio})
+
+
+needs_kernel = pytest.mark.skipif(
+    bool(cpu.convolution_refusal(entry("forward", 2.0).at(0.1).layout, "float32", GEOMETRY)),
+    reason="there is no C++ compiler here",
+)
+
+
+@pytest.fixture
+def estimate(tmp_path, monkeypatch):
+    """measured ratio, or None where nothing is -> the layer's estimate."""
+    monkeypatch.setenv("SPARSITY_TUNED", str(tmp_path))
+
+    def found(ratio):
+        if ratio is not None:
+            text = tuned.written([entry(verb, ratio) for verb in VERBS], DEVICE)
+            (tmp_path / f"{tuned.slug(DEVICE)}.json").write_text(text)
+        tuned.table_of.cache_clear()
+        return estimates.of(SITE, BLOCK, LIVE, IMAGES, "cpu")
+
+    yield found
+    tuned.table_of.cache_clear()
+
+
+@needs_kernel
+@pytest.mark.parametrize(("ratio", "pays"), [(2.0, True), (1.2, True), (1.1, False)])
+def test_a_window_that_was_measured_pays_at_a_little_more_than_dense(estimate, ratio, pays):
+    found = estimate(ratio)
+    assert (found.refusal, found.pays) == ("", pays)
+    assert f"{ratio:.2f} times as fast as dense as measured on {DEVICE}" in found.why
+    assert found.why.endswith(DEVICE if pays else "; 1.15 times are asked")
+
+
+@needs_kernel
+@pytest.mark.filterwarnings("ignore:no tuned table")
+def test_a_window_that_the_model_alone_knows_must_promise_much_more(estimate):
+    found = estimate(None)
+    assert (found.refusal, found.pays) == ("", False)
+    assert "by the model of" in found.why and found.why.endswith("; 3.5 times are asked")
