@@ -14,6 +14,8 @@ from sparsity.methods.magnitude import magnitude
 from sparsity.methods.sequential_attention import sequential_attention
 from sparsity.plan.phases import Kind, Phase
 from sparsity.target import Target, context_of
+from sparsity.train.execution import MASKED, Execution
+from sparsity.train.facts import facts
 from sparsity.train.forward import Model, linen
 from sparsity.train.objectives import cross_entropy
 from sparsity.train.optimizer import optimizer
@@ -92,12 +94,24 @@ def bench_of(net: Net, seed: int) -> Bench:
     return Bench(net, model, shapes, target, image, batch)
 
 
-def made(bench: Bench, method: str) -> Programs:
-    """Fresh programs of a method by its name, none of them compiled."""
+def made(bench: Bench, method: str, mode: str = "masked") -> Programs:
+    """Fresh programs of a method by its name, none of them compiled; mode: how fixed masks are run."""
     tx = optimizer(name="sgd", learning_rate=0.1, steps=1000, momentum=0.9, weight_decay=1e-4)
     chosen = METHODS[method](bench.target.partition)
     draw = lambda source, step, key: source
-    return programs(bench.model, chosen, bench.target.partition, tx, draw, cross_entropy())
+    run_by = MASKED if mode == "masked" else _execution(bench, chosen, mode)
+    return programs(bench.model, chosen, bench.target.partition, tx, draw, cross_entropy(), run_by)
+
+
+def _execution(bench: Bench, method: Method, mode: str) -> Execution:
+    _, mutable = jax.eval_shape(bench.model.init, jax.random.key(0), bench.image)
+    return Execution(
+        mode,
+        bench.model.sites(bench.shapes, mutable, bench.image),
+        bench.net.batch,
+        platform=jax.default_backend(),
+        facts=facts(method, bench.target.partition, bench.shapes),
+    )
 
 
 def context(bench: Bench, kind: Kind) -> Context:

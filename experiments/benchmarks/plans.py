@@ -16,10 +16,11 @@ from sparsity.train.step import Programs
 
 
 class Course(NamedTuple):
-    """A method under its plan."""
+    """A method under its plan; mode: how phases of fixed masks are run."""
 
     method: str
     plan: Callable[[], Plan]
+    mode: str = "masked"
 
 
 DENSE_RUN = "dense run"
@@ -27,6 +28,10 @@ PLANS: Mapping[str, Course] = {
     DENSE_RUN: Course("dense", plans.dense),
     "gradual magnitude": Course("magnitude", plans.gradual),
     "SequentialAttention++": Course("sequential_attention", plans.sequential_attention),
+    "gradual magnitude, execution auto": Course("magnitude", plans.gradual, "auto"),
+    "SequentialAttention++, execution auto": Course(
+        "sequential_attention", plans.sequential_attention, "auto"
+    ),
 }
 # Every plan has all its kinds of phases in so few steps.
 SHORT = 30
@@ -53,7 +58,7 @@ def evaluated(bench: Bench) -> dict[str, jax.Array]:
 
 def going(bench: Bench, name: str, steps: int) -> Callable[[], None]:
     """A call of the whole run, from a fresh state to its end, with all its programs compiled already."""
-    its = made(bench, PLANS[name].method)
+    its = made(bench, PLANS[name].method, PLANS[name].mode)
 
     def call(length: int = steps) -> None:
         run = planned(bench, name, its, length)

@@ -23,7 +23,8 @@ READING = (
     "A mask update is counted beyond its own step. Compilations are bounded by 1.3 x the dense one + 0.5 s; "
     "'all of' is every program of a run, with a fresh cache on disk as a launch keeps one: a plan has a "
     "dense step, a masked step and a mask update to compile where the dense run has one step. Whole plans "
-    "run compiled. In so few steps SequentialAttention++ updates its masks before 35% of them; beyond 300 "
+    "run compiled; under execution auto their phases of fixed masks run on live blocks where that is expected "
+    "to be faster. In so few steps SequentialAttention++ updates its masks before 35% of them; beyond 300 "
     "steps it does less and less often. Peak memory is the compiler's: arguments, outputs and temporaries, "
     "less what is aliased."
 )

@@ -104,7 +104,8 @@ def test_the_mlp_on_fashion_mnist_learns_and_ends_as_sparse_as_asked(data_root, 
 SHORT = (((16,),), ((32,),), ((64,),))
 
 
-@pytest.mark.parametrize("inner", [SHORT, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("inner", [SHORT, None])
 def test_the_resnet_on_cifar_trains_under_sequential_attention(data_root, inner):
     module = importlib.import_module("configs.cifar10")
     config = module.get_config("sequential_attention,plan=static")

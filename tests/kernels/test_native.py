@@ -38,6 +38,7 @@ def finished(process: subprocess.Popen) -> tuple[str, str]:
     return out.strip(), err
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_compile_whole_files(tmp_path):
     pair = [start(tmp_path), start(tmp_path)]
     assert [finished(process)[0] for process in pair] == ["compiled True"] * 2

@@ -34,7 +34,11 @@ CASES = {
     "sequential_attention": (sequential_attention, ATTENTION, {}, [False, False, True]),
 }
 each = pytest.mark.parametrize(
-    "name", ["acdc", "sequential_attention", pytest.param("gradual", marks=pytest.mark.slow)]
+    "name",
+    [
+        "sequential_attention",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("acdc", "gradual")),
+    ],
 )
 OFTEN = Every(log=10, evaluate=15, save=7)
 

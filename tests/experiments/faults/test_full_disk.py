@@ -81,6 +81,7 @@ def test_a_full_disk_ends_the_run_in_a_line_and_it_goes_on_where_there_is_room(
         assert "damaged" not in said(run.path).read_text()
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_ends_the_run_in_a_line_and_is_recorded(reference, tmp_path):
     run, cache = Workdir(tmp_path / "run"), reference.with_name("cache")
     process = start(RUN, run.path, cache)

@@ -14,6 +14,7 @@ from tests.experiments.faults.processes import flags, said, start
 LONG = flags("magnitude,plan=gradual", "steps=100000", "save_every=50")
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_while_the_first_lives_and_not_after_it_was_killed(tmp_path):
     run, cache = Workdir(tmp_path / "run"), tmp_path / "cache"
     first = start(LONG, run.path, cache)

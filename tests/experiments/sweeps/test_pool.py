@@ -54,6 +54,7 @@ def test_failed_and_diverged_runs_are_recorded_and_stop_no_other(tmp_path):
     assert again[good.job.name].summary == good.summary
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_killed_is_tried_again_and_ends(tmp_path):
     family = jobs(
         DIGITS, points({"product": {"steps": [1000], "save_every": [50], "seed": [0, 1]}})
