@@ -17,7 +17,6 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +60,8 @@ def cells() -> list[Cell]:
         for batch in (count * int(EACH.value), int(TOTAL.value))
         if batch
     ]
+    if not found:
+        raise ValueError("no batch is asked for: give --total or --each")
     return list(dict.fromkeys(found))
 
 
@@ -96,7 +97,8 @@ def main(argv: list[str]) -> None:
     """The command line."""
     del argv
     asked = cells()
-    jax.config.update("jax_num_cpu_devices", max(cell.devices for cell in asked))
+    if TARGET.value == "cpu":
+        jax.config.update("jax_num_cpu_devices", max(cell.devices for cell in asked))
     versions, stem = _versions(), Path(str(OUT.value)) / "scaling"
     rows = scaling.kept(stem, versions)
     for cell in asked:
@@ -105,8 +107,6 @@ def main(argv: list[str]) -> None:
         rows.append({**measured(cell), "load": os.getloadavg()[0]})
         scaling.write(stem, versions, rows)
         print(scaling.line(rows[-1]), flush=True)
-    if not asked:
-        sys.exit("no devices were named")
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ EXCHANGED = (
     "Exchanged: bytes of the arrays that are summed over the devices in one step; on a ring 2(n - 1)/n times as "
     "many leave each of n devices. Due is what cannot be saved: the gradient of every weight, in the two bytes of "
     "bfloat16 in which it is computed; for the batch norms over the whole batch the means of x and x² forwards "
-    "and two sums backwards, four numbers of four bytes a channel; the loss, and how many were right. What is exchanged "
-    "beyond it are sums that the compiler takes twice, once for a norm's gradient and once for its input's."
+    "and two sums backwards, four numbers of four bytes a channel; the loss, and how many were right. The gradients "
+    "are summed over the devices before they become float32. What is exchanged beyond that is a further sum for "
+    "most of the norms' channels."
 )
 HELD = (
     "Arguments: the state, which is donated, and the batch's pictures as bytes. Together: with what comes out beside the state and the "
@@ -124,10 +125,11 @@ def findings(rows: Sequence[Row]) -> list[str]:
         return []
     sizes = sorted({exchanged(row) for row in several if row["mesh"] == "data"})
     counts = sorted({row["devices"] for row in several})
+    over = " to ".join(f"{count}" for count in dict.fromkeys((counts[0], counts[-1])))
+    between = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
     spread = (
-        f"From {counts[0]} to {counts[-1]} devices a step exchanges "
-        + (f"{sizes[0]:,} bytes" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,} bytes")
-        + f"; {due(several[0]):,} are due: {several[0]['due']['gradients']:,} of gradients, "
+        f"On {over} devices a step exchanges {between} bytes"
+        f"; {due(several[0]):,} are due: {several[0]['due']['gradients']:,} of gradients, "
         f"{several[0]['due']['norms']:,} of norms, {several[0]['due']['metrics']} of metrics."
     )
     return [f"{spread} {_masks(several)}"]

@@ -75,8 +75,16 @@ def test_devices_share_the_batch_and_the_work(found):
 def row(devices, batch, arm="dense", **fields):
     memory = {"arguments": 2**20, "outputs": 0, "temporaries": 2**21, "together": 3 * 2**20}
     return {
-        "target": "v5e", "arm": arm, "mesh": "data", "devices": devices, "batch": batch,
-        "side": 224, "problem": "", "memory": memory, "flops": 2e12, "seconds": 1.0,
+        "target": "v5e",
+        "arm": arm,
+        "mesh": "data",
+        "devices": devices,
+        "batch": batch,
+        "side": 224,
+        "problem": "",
+        "memory": memory,
+        "flops": 2e12,
+        "seconds": 1.0,
         "due": {"gradients": 1_000_000, "norms": 500_000, "metrics": 8},
         "exchanges": [{"kind": "all-reduce", "dtype": "f32", "bytes": 1_600_000, "count": 2}],
         **fields,
@@ -94,7 +102,7 @@ def test_the_page_says_what_is_exchanged_and_what_is_due(tmp_path):
     ]  # fmt: skip
     scaling.write(tmp_path / "scaling", VERSIONS, rows[::-1])
     text = (tmp_path / "scaling.md").read_text()
-    assert "From 8 to 64 devices a step exchanges 1,600,000 to 1,600,024 bytes" in text
+    assert "On 8 to 64 devices a step exchanges 1,600,000 to 1,600,024 bytes" in text
     assert "1,500,008 are due" in text and "Masks add 0 or 24 bytes." in text
     assert "| 8 | dense | 256 | 1.600 | 1.500 | 1 | 2 | 3 | 2.000 | 2,048 |" in text
     assert "| 1 | dense | 2,048 | does not compile: it does not fit |" in text
