@@ -1,10 +1,11 @@
 """What more devices cost: bytes exchanged per step and memory per device, as the compiler says, nothing run.
 
     python -m experiments.bench_scaling [--target=v5e] [--devices=1,8,16,32,64,128,256] [--arms=dense,masked]
-        [--total=2048] [--each=256] [--side=224] [--out=docs]
+        [--mesh=data,fsdp] [--total=2048] [--each=256] [--side=224] [--out=docs]
 
 The training step of configs/imagenet.py is compiled for so many TPUs that are not here; with --target=cpu for as
-many virtual devices of this CPU. A batch of --total is shared out, and --each goes to every device besides.
+many virtual devices of this CPU. A batch of --total is shared out, and --each goes to every device besides;
+weights lie whole on each device (data), or each lies once, in parts on all of them (fsdp).
 Each row is written as it comes, and a row that the same versions compiled before is not compiled again. It needs libtpu beside
 the project's packages, in an environment of its own: where a program looks for TPUs, libtpu makes it wait.
 """
@@ -17,6 +18,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +36,11 @@ from sparsity.named import choose
 
 # The config's argument and density of an arm; the step of a plan's last phase is compiled.
 ARMS = {"dense": ("dense", "1"), "masked": ("magnitude", "0.1")}
+# How many devices share each weight.
+MESHES: Mapping[str, Callable[[int], int]] = {
+    "data": lambda devices: 1,
+    "fsdp": lambda devices: devices,
+}
 # At full effort a TPU's compiler takes more than five minutes for this step on one core. The effort does not
 # reach what is exchanged: that is decided before.
 QUICK = {"exec_time_optimization_effort": -1.0}
@@ -54,7 +61,8 @@ def cells() -> list[Cell]:
     """Those that the flags ask for."""
     counts, arms = [int(count) for count in DEVICES.value], ARMS_.value
     found = [
-        Cell(str(TARGET.value), arm, "data", count, batch, int(SIDE.value))
+        Cell(str(TARGET.value), arm, mesh, count, batch, int(SIDE.value))
+        for mesh in MESH.value
         for count in counts
         for arm in arms
         for batch in (count * int(EACH.value), int(TOTAL.value))
@@ -81,9 +89,10 @@ def measured(cell: Cell) -> dict[str, Any]:
 
 
 def _placed(cell: Cell) -> Placement:
+    fsdp = choose("mesh", cell.mesh, MESHES)(cell.devices)
     if cell.target in TPUS:
-        return shared(devices(cell.target, cell.devices), cell.batch, here=False)
-    return shared(jax.devices("cpu")[: cell.devices], cell.batch)
+        return shared(devices(cell.target, cell.devices), cell.batch, fsdp, here=False)
+    return shared(jax.devices("cpu")[: cell.devices], cell.batch, fsdp)
 
 
 def _versions() -> dict[str, Any]:
@@ -115,6 +124,7 @@ if __name__ == "__main__":
         "devices", [str(n) for n in GRIDS if n != 4], "How many share a batch."
     )
     ARMS_ = flags.DEFINE_list("arms", list(ARMS), f"Of {', '.join(ARMS)}.")
+    MESH = flags.DEFINE_list("mesh", list(MESHES), f"Of {', '.join(MESHES)}.")
     TOTAL = flags.DEFINE_integer("total", 2048, "Batch that is shared out; 0: none.", lower_bound=0)
     EACH = flags.DEFINE_integer("each", 256, "Batch of each device; 0: none.", lower_bound=0)
     SIDE = flags.DEFINE_integer("side", 224, "Of the pictures, in pixels.", lower_bound=32)

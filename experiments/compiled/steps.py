@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.assembly import streaming
-from experiments.assembly.assemble import Experiment, assembled, feed
+from experiments.assembly.assemble import Experiment, assembled, begun, feed
 from experiments.assembly.placement import Placement
+from experiments.assembly.shared_out import shared_out
 from experiments.compiled.collectives import exchanges
 from sparsity.target import context_of
+from sparsity.train.sharding import shardings
 from sparsity.train.state import TrainState, trained
 from sparsity.train.step import Span
 from sparsity.units.partition import leaves
@@ -64,10 +66,21 @@ def figures(
 
 
 def _state(experiment: Experiment) -> TrainState:
-    """A fresh state as it would lie on the devices; it is made on this process's own."""
-    example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), experiment.inputs)
+    """A fresh state as it lies on the devices; of those that are only described, its shapes there."""
+    place, made = experiment.placement, experiment.shared
+    if place.here:
+        return begun(experiment)
+    example = jnp.zeros(experiment.inputs.shape, experiment.inputs.dtype)
     key = jax.random.key(experiment.config["seed"])
-    return experiment.placement.put(experiment.shared.programs.create(key, example))
+    lies = shared_out(experiment.config, place, made.partition, made.shapes)
+    if lies is None:
+        return place.put(made.programs.create(key, example))
+    state = jax.eval_shape(made.programs.create, key, example)
+    return jax.tree.map(
+        lambda leaf, lie: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lie),
+        state,
+        shardings(lies, state),
+    )
 
 
 def _lowered(experiment: Experiment, state: TrainState) -> jax.stages.Lowered:

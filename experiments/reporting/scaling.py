@@ -12,27 +12,22 @@ Row = Mapping[str, Any]
 KEYS = ("target", "arm", "mesh", "devices", "batch", "side")
 MB, MIB = 1e6, 2**20
 HEAD = (
-    "devices",
-    "step",
-    "batch of one",
-    "exchanged, MB",
-    "due, MB",
-    "arguments, MiB",
-    "temporaries, MiB",
-    "together, MiB",
-    "TFLOP of one",
-    "batch",
+    *("devices", "step", "batch of one"),
+    *("summed, MB", "gathered", "scattered", "else", "due"),
+    *("arguments, MiB", "temporaries", "together", "TFLOP of one", "batch"),
 )
+SORTS = ("all-reduce", "all-gather", "reduce-scatter")
 COMMAND = "python -m experiments.bench_scaling"
 READING = (
     "The training step of configs/imagenet.py (ResNet-50, 224x224 unless a heading says otherwise, products in "
     "bfloat16, SGD with momentum; dense, and gradual magnitude pruning's fine-tuning step under masks of 16x16 "
     "blocks at a density of 10%), compiled for TPUs that are not here and not run: every figure is the compiler's. "
-    "Devices share the rows of a batch and each holds all weights."
+    "Devices share the rows of a batch. Under `data` each holds all weights; under `fsdp` each weight, with what the "
+    "optimiser remembers of it, lies in parts on all of them, and is gathered where it is used."
 )
 EXCHANGED = (
-    "Exchanged: bytes of the arrays that are summed over the devices in one step; on a ring 2(n - 1)/n times as "
-    "many leave each of n devices. Due is what cannot be saved: the gradient of every weight, in the two bytes of "
+    "Summed, gathered, scattered: bytes of the whole arrays to which that happens in one step. On a ring "
+    "2(n - 1)/n times what is summed leaves each of n devices, and (n - 1)/n times the others. Due is what cannot be saved: the gradient of every weight, in the two bytes of "
     "bfloat16 in which it is computed; for the batch norms over the whole batch the means of x and x² forwards "
     "and two sums backwards, four numbers of four bytes a channel; the loss, and how many were right. The gradients "
     "are summed over the devices before they become float32. What is exchanged beyond that is a further sum for "
@@ -80,7 +75,7 @@ def page(versions: Mapping[str, Any], rows: Sequence[Row], picture: str) -> str:
     for target, mesh, side in dict.fromkeys((r["target"], r["mesh"], r["side"]) for r in rows):
         own = [r for r in rows if (r["target"], r["mesh"], r["side"]) == (target, mesh, side)]
         parts += [
-            f"## {target}, axes {mesh}, {side}x{side}",
+            f"## {target}, {mesh}, {side}x{side}",
             markdown.table([HEAD, *map(cells, own)]),
         ]
     return markdown.page([*parts, EXCHANGED, HELD])
@@ -90,12 +85,12 @@ def cells(row: Row) -> list[str]:
     """A row as texts."""
     start = [str(row["devices"]), row["arm"], f"{row['batch'] // row['devices']:,}"]
     if row["problem"]:
-        return [*start, f"does not compile: {row['problem']}", *[""] * 5, f"{row['batch']:,}"]
+        return [*start, f"does not compile: {row['problem']}", *[""] * 8, f"{row['batch']:,}"]
     memory = [row["memory"][name] for name in ("arguments", "temporaries", "together")]
     return [
         *start,
-        f"{exchanged(row) / MB:.3f}",
-        f"{due(row) / MB:.3f}",
+        *(f"{size / MB:.3f}" if size else "" for size in _sorted(row)),
+        f"{due(row) / MB:.3f}" if row["mesh"] == "data" else "",
         *(f"{size / MIB:,.0f}" for size in memory),
         f"{row['flops'] / 1e12:.3f}",
         f"{row['batch']:,}",
@@ -113,6 +108,13 @@ def exchanged(row: Row) -> int:
     return sum(one["bytes"] for one in row["exchanges"])
 
 
+def _sorted(row: Row) -> list[int]:
+    """Bytes of a step that are summed, gathered, scattered and exchanged otherwise."""
+    of = lambda sort: sum(one["bytes"] for one in row["exchanges"] if one["kind"] == sort)
+    sizes = [of(sort) for sort in SORTS]
+    return [*sizes, exchanged(row) - sum(sizes)]
+
+
 def due(row: Row) -> int:
     """Bytes that a step cannot save; nothing is due where there is nobody to exchange with."""
     return sum(row["due"].values()) if row["devices"] > 1 else 0
@@ -120,15 +122,15 @@ def due(row: Row) -> int:
 
 def findings(rows: Sequence[Row]) -> list[str]:
     """What the rows say of the two laws, in words."""
-    several = [row for row in rows if row["devices"] > 1 and not row["problem"]]
+    several = [r for r in rows if r["devices"] > 1 and not r["problem"] and r["mesh"] == "data"]
     if not several:
         return []
-    sizes = sorted({exchanged(row) for row in several if row["mesh"] == "data"})
+    sizes = sorted({exchanged(row) for row in several})
     counts = sorted({row["devices"] for row in several})
     over = " to ".join(f"{count}" for count in dict.fromkeys((counts[0], counts[-1])))
     between = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
     spread = (
-        f"On {over} devices a step exchanges {between} bytes"
+        f"Under `data` on {over} devices a step exchanges {between} bytes"
         f"; {due(several[0]):,} are due: {several[0]['due']['gradients']:,} of gradients, "
         f"{several[0]['due']['norms']:,} of norms, {several[0]['due']['metrics']} of metrics."
     )

@@ -23,7 +23,7 @@ def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["devices"]):
         for said in (f"{row['batch']:,} in all", f"{row['batch'] // row['devices']:,} a device"):
-            found.setdefault(f"batch {said}, {row['arm']}", []).append(row)
+            found.setdefault(f"{row['mesh']}, batch {said}, {row['arm']}", []).append(row)
     return {label: own for label, own in sorted(found.items()) if len(own) > 1}
 
 
