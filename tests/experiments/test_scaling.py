@@ -38,14 +38,14 @@ def test_every_collective_counts_once_with_the_whole_of_its_arrays():
 
 @pytest.fixture(scope="module")
 def found(config_of):
-    """(arm, devices) -> the figures of a step of the MLP on digits."""
+    """(arm, devices, how many share a weight) -> the figures of a step of the MLP on digits."""
     arms = {"dense": ("dense", {"density": "1"}), "masked": ("magnitude,plan=one_shot", {})}
 
     @functools.cache
-    def of(arm, devices):
+    def of(arm, devices, fsdp=1):
         argument, fields = arms[arm]
         config = json.loads(json.dumps(config_of(argument, **fields)))
-        return figures(config, shared(jax.devices()[:devices], config["batch"]))
+        return figures(config, shared(jax.devices()[:devices], config["batch"], fsdp))
 
     return of
 
@@ -70,6 +70,15 @@ def test_devices_share_the_batch_and_the_work(found):
         eight["memory"][name] for name in ("arguments", "outputs", "temporaries")
     )
     assert eight["memory"]["temporaries"] < one["memory"]["temporaries"]
+
+
+def test_weights_that_are_shared_out_are_gathered_and_held_in_parts(found):
+    whole, parts = found("masked", 8), found("masked", 8, 8)
+    kernels = 4 * (64 * 256 + 256 * 256)  # the last one's ten columns lie whole
+    # What is gathered, weights or their inputs, is the compiler's choice.
+    assert "all-gather" in {one["kind"] for one in parts["exchanges"]}
+    # Of weights and momentum an eighth is left on each device.
+    assert whole["memory"]["arguments"] - parts["memory"]["arguments"] > 2 * kernels * 3 // 4
 
 
 def row(devices, batch, arm="dense", **fields):
