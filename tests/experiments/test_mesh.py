@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from experiments.assembly.assemble import assemble, begun
+from experiments.assembly.executed import told
 from experiments.running.launch import Session, launch
 from sparsity.contract import Context, Signals
 from sparsity.plan.phases import Kind, Phase
@@ -130,14 +131,14 @@ def test_the_choice_of_masks_gathers_no_weight(config_of):
     context = context_of(experiment.target, Phase(Kind.SPARSIFY, 1))
     text = made.tick.lower(state, context, Signals(), dead="kept").compile().as_text()
     units = max(group.size for group in experiment.target.partition.values())
-    crossed = [size for _, size in moved(text)]
+    crossed = [size for kind in ("f32", "s32", "u32", "pred") for _, size in moved(text, kind)]
     assert crossed and max(crossed) <= units < 256 * 256 / 8
 
 
 def test_a_mask_is_the_same_wherever_equal_scores_lie(config_of):
     """Ties and all: every weight is one of three numbers."""
     found = []
-    for mesh in ({}, *MESHES.values()):
+    for mesh in ({}, MESHES["all three"]):
         experiment = assemble(config_of("magnitude,plan=gradual", **mesh))
         state, made = begun(experiment), experiment.shared.programs
         rng = np.random.default_rng(0)
@@ -155,8 +156,11 @@ def test_a_mask_is_the_same_wherever_equal_scores_lie(config_of):
         jax.tree.map(np.testing.assert_array_equal, found[0], other)
 
 
-def test_live_blocks_of_shared_weights_are_run_masked_and_it_is_said(config_of, tmp_path):
-    said = []
-    config = config_of("magnitude,plan=gradual", **MESHES["fsdp"], execution="sparse", steps=10)
-    launch(config, tmp_path, Session(say=said.append))
-    assert any("weights are shared out over devices" in line for line in said)
+def test_live_blocks_of_shared_weights_are_run_masked_and_it_is_said(config_of):
+    config = config_of("magnitude,plan=gradual", **MESHES["fsdp"], execution="sparse")
+    experiment = assemble(config)
+    lines = told(experiment.shared.programs.execution, experiment.target, experiment.plan)
+    assert (
+        lines[1]
+        == "  finetune: masked, as weights are shared out over devices, and kernels take whole ones"
+    )
