@@ -71,12 +71,17 @@ def assemble(config: Mapping[str, Any], without_data: bool = False) -> Experimen
     without_data: put up with a set that is not here, where its size is known (a dry run).
     """
     check(config)
-    refusals.refuse_dense(config)
-    density = exact(config["density"])
     mesh = config["mesh"]
     place = placement(
         config["device"], config["devices"], config["batch"], mesh["fsdp"], mesh["model"]
     )
+    return assembled(config, place, without_data)
+
+
+def assembled(config: Mapping[str, Any], place: Placement, without_data: bool) -> Experiment:
+    """`assemble` for a placement of one's own, whatever a checked config says of devices."""
+    refusals.refuse_dense(config)
+    density = exact(config["density"])
     sets = _sets(_frozen(config["data"]), place)
     if sets.absent and not without_data:
         raise sets.absent

@@ -1,9 +1,11 @@
 """Which devices a run computes on: one, or several that share its batches, its weights, or both."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sparsity.train.sharding import AXES, ROWS
@@ -14,10 +16,12 @@ PLATFORMS = ("cpu", "gpu", "tpu")
 class Placement(NamedTuple):
     """A mesh of the axes of `train.sharding`: rows of a batch lie over two of them, weights over two.
 
-    What the methods place lies whole on every device, or by its rows.
+    What the methods place lies whole on every device, or by its rows. here: False where the devices are only
+    described, for a compiler: then shapes stand for what lies on them.
     """
 
     mesh: Mesh
+    here: bool = True
 
     @property
     def rows_over(self) -> int:
@@ -31,9 +35,16 @@ class Placement(NamedTuple):
 
     def put(self, tree: Any) -> Any:
         """The tree's arrays on every device."""
+        if not self.here:
+            return self._described(tree, PartitionSpec())
         if self.mesh.size == 1:
             return jax.device_put(tree, self.mesh.devices.item())
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def _described(self, tree: Any, spec: PartitionSpec) -> Any:
+        lie = NamedSharding(self.mesh, spec)
+        shape = lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=lie)
+        return jax.tree.map(shape, tree)
 
     def split(self, batch: Any) -> Any:
         """The rows of a batch's arrays, shared out; called inside a jitted program."""
@@ -44,6 +55,8 @@ class Placement(NamedTuple):
 
     def rows(self, tree: Any, axis: int) -> Any:
         """The global arrays whose rows, along an axis, are those of every process's arrays in turn."""
+        if not self.here:
+            return self._described(tree, PartitionSpec(*[None] * axis, *ROWS))
         if self.mesh.size == 1:
             return jax.device_put(tree, self.mesh.devices.item())
         rows = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, *ROWS))
@@ -71,6 +84,17 @@ def placement(platform: str, count: int, batch: int, fsdp: int = 1, model: int =
         raise ValueError(
             f"devices is {count}, but this process sees {len(found)} of {found[0].platform}; take as many"
         )
+    return shared(found[:count], batch, fsdp, model)
+
+
+def shared(
+    devices: Sequence[Any], batch: int, fsdp: int = 1, model: int = 1, here: bool = True
+) -> Placement:
+    """These devices, on a mesh whose other axis is what is left of them.
+
+    Raises ValueError where the axes do not divide them, or they the rows of a batch.
+    """
+    count = len(devices)
     if count % (fsdp * model):
         raise ValueError(
             f"devices is {count}, which mesh.fsdp {fsdp} x mesh.model {model} do not divide; take "
@@ -84,4 +108,5 @@ def placement(platform: str, count: int, batch: int, fsdp: int = 1, model: int =
             f"{lower + shares}"
         )
     sizes = (count // (fsdp * model), fsdp, model)
-    return Placement(jax.make_mesh(sizes, AXES, (AxisType.Auto,) * 3, devices=found[:count]))
+    mesh = jax.make_mesh(sizes, AXES, (AxisType.Auto,) * len(AXES), devices=devices)
+    return Placement(mesh, here)
