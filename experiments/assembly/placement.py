@@ -1,44 +1,75 @@
-"""Which devices a run computes on: one, or several that share each batch."""
+"""Which devices a run computes on: one, or several that share its batches, its weights, or both."""
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from sparsity.train.sharding import AXES, ROWS
 
 PLATFORMS = ("cpu", "gpu", "tpu")
 
 
 class Placement(NamedTuple):
-    """A mesh of the axis "data", over which the rows of a batch lie; the rest is on every device."""
+    """A mesh of the axes of `train.sharding`: rows of a batch lie over two of them, weights over two.
+
+    What the methods place lies whole on every device, or by its rows. here: False where the devices are only
+    described, for a compiler: then shapes stand for what lies on them.
+    """
 
     mesh: Mesh
+    here: bool = True
+
+    @property
+    def rows_over(self) -> int:
+        """Devices, or groups of them, that share the rows of a batch."""
+        return self.mesh.size // self.mesh.shape["model"]
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether a weight may lie on several devices in parts."""
+        return self.mesh.shape["fsdp"] * self.mesh.shape["model"] > 1
 
     def put(self, tree: Any) -> Any:
         """The tree's arrays on every device."""
+        if not self.here:
+            return self._described(tree, PartitionSpec())
         if self.mesh.size == 1:
             return jax.device_put(tree, self.mesh.devices.item())
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def _described(self, tree: Any, spec: PartitionSpec) -> Any:
+        lie = NamedSharding(self.mesh, spec)
+        shape = lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=lie)
+        return jax.tree.map(shape, tree)
 
     def split(self, batch: Any) -> Any:
         """The rows of a batch's arrays, shared out; called inside a jitted program."""
         if self.mesh.size == 1:
             return batch
-        rows = NamedSharding(self.mesh, PartitionSpec("data"))
+        rows = NamedSharding(self.mesh, ROWS)
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, rows), batch)
 
     def rows(self, tree: Any, axis: int) -> Any:
         """The global arrays whose rows, along an axis, are those of every process's arrays in turn."""
+        if not self.here:
+            return self._described(tree, PartitionSpec(*[None] * axis, *ROWS))
         if self.mesh.size == 1:
             return jax.device_put(tree, self.mesh.devices.item())
-        rows = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "data"))
+        rows = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, *ROWS))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), tree)
 
 
-def placement(platform: str, count: int, batch: int) -> Placement:
+def placement(platform: str, count: int, batch: int, fsdp: int = 1, model: int = 1) -> Placement:
     """The first `count` devices of a platform ("" takes the best there is).
 
-    Raises ValueError for a platform that is unknown or not here, too few devices, and a batch that they
-    do not divide.
+    fsdp, model: how many of them share weights, see `train.sharding`; count is a multiple of their product.
+
+    Raises ValueError for a platform that is unknown or not here, too few devices, axes that do not divide
+    them, and a batch that its shares do not divide.
     """
     if platform not in ("", *PLATFORMS):
         raise ValueError(
@@ -53,11 +84,29 @@ def placement(platform: str, count: int, batch: int) -> Placement:
         raise ValueError(
             f"devices is {count}, but this process sees {len(found)} of {found[0].platform}; take as many"
         )
-    if batch % count:
-        lower = batch // count * count
+    return shared(found[:count], batch, fsdp, model)
+
+
+def shared(
+    devices: Sequence[Any], batch: int, fsdp: int = 1, model: int = 1, here: bool = True
+) -> Placement:
+    """These devices, on a mesh whose other axis is what is left of them.
+
+    Raises ValueError where the axes do not divide them, or they the rows of a batch.
+    """
+    count = len(devices)
+    if count % (fsdp * model):
         raise ValueError(
-            f"a batch of {batch} does not divide over {count} devices; take {lower or count} or "
-            f"{lower + count}"
+            f"devices is {count}, which mesh.fsdp {fsdp} x mesh.model {model} do not divide; take "
+            f"{math.lcm(count, fsdp * model)} devices, or other axes"
         )
-    mesh = jax.make_mesh((count,), ("data",), (AxisType.Auto,), devices=found[:count])
-    return Placement(mesh)
+    shares = count // model
+    if batch % shares:
+        lower = batch // shares * shares
+        raise ValueError(
+            f"a batch of {batch} does not divide over {shares} devices; take {lower or shares} or "
+            f"{lower + shares}"
+        )
+    sizes = (count // (fsdp * model), fsdp, model)
+    mesh = jax.make_mesh(sizes, AXES, (AxisType.Auto,) * len(AXES), devices=devices)
+    return Placement(mesh, here)

@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from experiments.assembly.assemble import Experiment, assemble, feed
+from experiments.assembly.assemble import Experiment, assemble, begun, feed
 from experiments.assembly.executed import told
 from experiments.running import evaluate
 from experiments.running.ledger import Ledger
@@ -96,7 +94,7 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
     stop, ledger = session.stop or Stop(), Ledger(experiment, here, session)
     stop.rescue = ledger.rescue
     stop.check()
-    fresh = experiment.placement.put(made.create(jax.random.key(config["seed"]), experiment.inputs))
+    fresh = begun(experiment)
     state, acts = ledger.restore(fresh)
     del fresh
     start = int(state.step)
