@@ -11,10 +11,20 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from sparsity.train.forward import Model
 from sparsity.train.sharding import FSDP, Layout
 from sparsity.units.partition import path_of
 
 Tree = Any
+
+
+def gathering(model: Model, lies: Layout) -> Model:
+    """The model, run with parameters that are gathered."""
+
+    def apply(params: Tree, *rest: Any) -> tuple[jax.Array, Any]:
+        return model.apply(gathered(lies, params), *rest)
+
+    return model._replace(apply=apply)
 
 
 def gathered(lies: Layout, params: Tree) -> Tree:

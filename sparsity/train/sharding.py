@@ -33,6 +33,7 @@ SMALL = (
 # them and their norms read. Else outputs.
 CUTS = (
     ("*embed/kernel", None),
+    ("*positions", None),
     ("*query/kernel", -2),
     ("*key/kernel", -2),
     ("*value/kernel", -2),

@@ -29,7 +29,7 @@ from sparsity.train.descent import (
 from sparsity.train.engaged import Engaged, Ways
 from sparsity.train.execution import MASKED, Execution
 from sparsity.train.forward import Model
-from sparsity.train.gathering import gathered
+from sparsity.train.gathering import gathering
 from sparsity.train.objectives import Objective
 from sparsity.train.sharding import Layout, held
 from sparsity.train.state import TrainState, create, no_sums, trained
@@ -93,7 +93,7 @@ def programs(
     lies: how a state's leaves are shared out over devices; None leaves them where they come.
     """
     tx = optax.with_extra_args_support(tx)
-    model = _gathering(model, lies) if lies else model
+    model = gathering(model, lies) if lies else model
     count: collections.Counter = collections.Counter()
     parts = Parts(model, method, partition, tx, draw, objective, execution)
     hold = functools.partial(held, lies) if lies else lambda state: state
@@ -222,15 +222,6 @@ def programs(
         method=method,
         execution=execution,
     )
-
-
-def _gathering(model: Model, lies: Layout) -> Model:
-    """The model, run with parameters whose parts are gathered."""
-
-    def apply(params: Any, *rest: Any) -> Any:
-        return model.apply(gathered(lies, params), *rest)
-
-    return model._replace(apply=apply)
 
 
 def ways_of(held: Held) -> Ways:
