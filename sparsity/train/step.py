@@ -19,6 +19,7 @@ from sparsity.train.descent import Draw, Held, Parts, Span, descent, with_state
 from sparsity.train.engaged import Engaged, Ways
 from sparsity.train.execution import MASKED, Execution
 from sparsity.train.forward import Model
+from sparsity.train.gathering import gathering
 from sparsity.train.objectives import Objective
 from sparsity.train.sharding import Layout, held
 from sparsity.train.state import TrainState, create, no_sums
@@ -80,6 +81,7 @@ def programs(
     lies: how a state's leaves are shared out over devices; None leaves them where they come.
     """
     tx = optax.with_extra_args_support(tx)
+    model = gathering(model, lies) if lies else model
     count: collections.Counter = collections.Counter()
     parts = Parts(model, method, partition, tx, draw, objective, execution)
     hold = functools.partial(held, lies) if lies else lambda state: state
