@@ -5,8 +5,8 @@
             weight where it is used, and scatters its gradient
     model   shares the columns or rows of weights and whatever is computed from them, and no rows of a batch
 
-Numbers per unit lie as the blocks do that they stand for,
-where shards end where blocks end, else on every device; so the choice of masks gathers no weight.
+Numbers per unit lie as the blocks do that they stand for where shards end where blocks end, else on every
+device; so the choice of masks gathers no weight.
 """
 
 import fnmatch
@@ -24,9 +24,8 @@ from sparsity.units.partition import Partition, View, leaves, path_of, unit_shar
 
 AXES = DATA, FSDP, MODEL = "data", "fsdp", "model"
 ROWS = PartitionSpec((DATA, FSDP))  # of a batch
-SMALL = (
-    1024  # entries of a leaf that lies whole on every device: to send it costs more than to keep it
-)
+# Entries of a leaf that lies whole on every device: to send it costs more than to keep it.
+SMALL = 1024
 # Which axis "model" shares out by itself, from the last, where the first of these patterns matches. Heads are
 # computed by themselves. A perceptron's inner width is cut on both of its sides, so that a pair of layers sends
 # one array; of cut outputs alone every layer would send one. Patches are whole, and so is what layers add to
