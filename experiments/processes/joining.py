@@ -145,7 +145,6 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 
 
 def _initialize(joining: Joining, found: Found | None) -> None:
-    by_hand = {} if found else {"cluster_detection_method": "deactivate"}
     try:
         jax.distributed.initialize(
             joining.coordinator,
@@ -154,7 +153,7 @@ def _initialize(joining: Joining, found: Found | None) -> None:
             initialization_timeout=joining.wait + MARGIN,
             heartbeat_timeout_seconds=joining.lost + MARGIN,
             shutdown_timeout_seconds=joining.lost,
-            **by_hand,
+            cluster_detection_method=None if found else "deactivate",
         )
     except (RuntimeError, ValueError) as error:
         if found and found.name == "tpu" and "coordinator_address" in str(error):

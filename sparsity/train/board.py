@@ -101,4 +101,6 @@ def board() -> Board:
     client = distributed.global_state.client
     if client is None:
         return ALONE
-    return Board(client, distributed.global_state.process_id, distributed.global_state.num_processes)
+    return Board(
+        client, distributed.global_state.process_id, distributed.global_state.num_processes
+    )
