@@ -62,7 +62,7 @@ def _launched(stop: Stop) -> dict[str, Any] | None:
     config, flagged = CONFIG.value.to_dict(), _joining()
     profile = _steps(PROFILE.value)
     with crew(flagged, stop) as board:
-        refuse_differing(board, {"config": config, "workdir": WORKDIR.value}, flagged.wait)
+        refuse_differing(board, {**config, "workdir": WORKDIR.value}, flagged.wait)
         writes = board.index == 0
         session = Session(stop=stop, progress=True, events=True, profile=profile, board=board)
         if not writes:

@@ -16,7 +16,7 @@ OWN = ("data.root", "data.workers", "data.processes")
 def refuse_differing(board: Board, given: Mapping[str, Any], seconds: float) -> None:
     """ValueError, in every process, where one was given another config, or runs under other versions.
 
-    given: plain nested data: the config, and what else must be the same.
+    given: the config, and what else must be the same: plain nested data.
     """
     found = [
         json.loads(text) for text in board.gather("given", json.dumps(_compared(given)), seconds)

@@ -61,9 +61,8 @@ class Watch:
         if "ended" in news and not self._closed.is_set():
             self._end(news["ended"])
         self._board.post(f"beats/{self._board.index}", str(time.monotonic()), again=True)
-        if self._board.index == 0 and (missed := self._missed()):
-            self.tell(missed)
-            self._end(missed)
+        if self._board.index == 0 and (silent := self._silent()):
+            self._lose(silent)
         if self._stop.reason and "asked" not in news:
             self._board.post("news/asked", f"{self._stop.code} {self._board.index}")
         if "asked" in news and not self._settled:
@@ -76,19 +75,24 @@ class Watch:
         self._accord.settle()
         self._settled = True
 
-    def _missed(self) -> str:
-        """Who has not been heard for too long, in words; "" while all are."""
+    def _silent(self) -> list[str]:
+        """Who has not been heard for too long, as this process's clock goes."""
         now = time.monotonic()
         for index, beat in self._board.notes("beats").items():
             if self._beats.get(index, ("", 0.0))[0] != beat:
                 self._beats[index] = beat, now
-        silent = [i for i, (_, heard) in self._beats.items() if now - heard > self._lost]
-        if not silent:
-            return ""
-        return (
+        return [i for i, (_, heard) in self._beats.items() if now - heard > self._lost]
+
+    def _lose(self, silent: list[str]) -> None:
+        """Ends all that are left."""
+        for index in silent:
+            self._board.post(f"gone/{index}", "")
+        words = (
             f"process {', '.join(sorted(silent))} of {self._board.count} has not been heard for "
             f"{self._lost:g} s: killed, or cut off"
         )
+        self._board.post("news/ended", words)
+        self._end(words)
 
     def _end(self, words: str) -> None:
         """Ends this process at once: its own thread may wait for ever for one that is gone."""
