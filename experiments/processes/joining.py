@@ -5,13 +5,15 @@ By hand where the flags say so; else by what the cluster has set in the environm
 
 import os
 import re
+import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 
+from experiments.processes.clusters import Found, detected
 from sparsity.train.board import Board, board
 
 MARGIN = 30  # seconds after which JAX itself would end the process, without a word to the user
@@ -32,13 +34,6 @@ class Joining(NamedTuple):
     lost: int = 60
 
 
-class Found(NamedTuple):
-    """A cluster that the environment tells of: its name to JAX, and how many processes, if it says."""
-
-    name: str
-    processes: int | None
-
-
 def join(joining: Joining, environment: Mapping[str, str] = os.environ) -> Board:
     """The board of the processes that have joined; that of a single one where there are no others.
 
@@ -49,6 +44,8 @@ def join(joining: Joining, environment: Mapping[str, str] = os.environ) -> Board
     found = None if _by_hand(joining) else detected(environment)
     if joining.processes == 1 or not (_by_hand(joining) or found):
         return board()
+    if not found and joining.process == 0:
+        _refuse_taken(str(joining.coordinator))
     # It would take SIGTERM for itself; `accord` agrees on a place, for SIGINT too.
     jax.config.update("jax_enable_preemption_service", False)
     timer = threading.Timer(joining.wait, _end, [joining, found])
@@ -91,57 +88,20 @@ def _check_place(joining: Joining) -> None:
         )
 
 
+def _refuse_taken(coordinator: str) -> None:
+    """ValueError where another program listens at the port: JAX ends with a segmentation fault there."""
+    port = int(coordinator.rpartition(":")[2])
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise ValueError(
+            f"--coordinator={coordinator}: process 0 cannot listen at port {port} ({error.strerror}); take "
+            "another, in all processes"
+        ) from None
+
+
 def _by_hand(joining: Joining) -> bool:
     return joining.coordinator is not None and (joining.processes or 1) > 1
-
-
-def detected(environment: Mapping[str, str]) -> Found | None:
-    """The cluster that the environment tells of; None where this process is alone."""
-    for name, look in CLUSTERS.items():
-        if (found := look(environment)) is not None:
-            return None if found == 1 else Found(name, found or None)
-    return None
-
-
-def _slurm(environment: Mapping[str, str]) -> int | None:
-    """Tasks of the step that `srun` started; a batch script itself is none."""
-    needed = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
-    return _number(environment, "SLURM_NTASKS") if all(n in environment for n in needed) else None
-
-
-def _open_mpi(environment: Mapping[str, str]) -> int | None:
-    there = "OMPI_MCA_orte_hnp_uri" in environment
-    return _number(environment, "OMPI_COMM_WORLD_SIZE") if there else None
-
-
-def _kubernetes(environment: Mapping[str, str]) -> int | None:
-    """An indexed Job; only its pods can be told apart. How many they are, JAX asks the cluster."""
-    there = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environment.keys()
-    return 0 if there else None
-
-
-def _tpu(environment: Mapping[str, str]) -> int | None:
-    """A machine in which JAX has found TPUs; how many are in the pod, JAX asks its metadata."""
-    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
-    if environment.get("TPU_ML_PLATFORM") != "JAX":
-        return None
-    return len(hosts.split(",")) if hosts else 0
-
-
-# Each gives the number of processes, 0 where only JAX can find it out, and None of another cluster's.
-CLUSTERS: dict[str, Callable[[Mapping[str, str]], int | None]] = {
-    "ompi": _open_mpi,
-    "slurm": _slurm,
-    "k8s": _kubernetes,
-    "tpu": _tpu,
-}
-
-
-def _number(environment: Mapping[str, str], name: str) -> int:
-    text = environment.get(name, "")
-    if not text.isdecimal() or not int(text):
-        raise ValueError(f"the environment's {name} is {text!r}, expected a number of processes")
-    return int(text)
 
 
 def _initialize(joining: Joining, found: Found | None) -> None:

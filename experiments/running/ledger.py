@@ -32,6 +32,7 @@ class Ledger:
         self._board = session.board
         self._began = time.monotonic()
         self._now: tuple[Place, Held, int] | None = None
+        self._saved: Place | None = None
         self._programs = experiment.shared.programs
 
     def restore(self, fresh: TrainState) -> tuple[TrainState, int]:
@@ -95,6 +96,7 @@ class Ledger:
             "surroundings": surroundings(),
         }
         checkpoint.save(self.here.checkpoints, place.step, state, extra, board=self._board)
+        self._saved = place
 
     def rescue(self) -> None:
         """Saves what can be saved of a run that does not answer, and writes why it ended."""
@@ -113,9 +115,10 @@ class Ledger:
             set_status(self.here, "preempted", cause)
 
     def _save_alone(self) -> None:
-        if self._board.count > 1:
+        if self._board.count == 1:
+            self.save_now()
+        elif not self._now or self._saved != self._now[0]:
             raise RuntimeError("the other processes may be elsewhere")
-        self.save_now()
 
     def fail(self, words: str) -> None:
         """Writes that another process has ended the run, and why."""

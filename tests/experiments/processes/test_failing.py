@@ -48,11 +48,12 @@ def test_a_process_that_nobody_joins_says_so(tmp_path):
 
 def test_what_process_0_refuses_ends_both(tmp_path):
     run, words = tmp_path / "run", tmp_path / "said"
-    with started(commands(GIVEN, run, 1, "--config.devices=1"), words, each=1) as processes:
+    with started(commands(GIVEN, run, 1), words, each=2) as processes:
         wait_for(processes, lambda: saved(run) >= 40, words)
-        found, texts = both(*commands(GIVEN, run, 2, "--config.devices=1"), tmp_path / "refused")
-        assert found == [1, 1]
-        assert all("Traceback" not in text for text in texts), texts
+        found, texts = both(*commands(GIVEN, run, 2), tmp_path / "refused")
+    assert found == [1, 1]
+    assert all(f"{run} is in use by process" in text for text in texts), texts
+    assert all("Traceback" not in text for text in texts), texts
 
 
 def test_numbers_that_are_no_longer_finite_end_both(tmp_path):

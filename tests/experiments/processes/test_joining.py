@@ -1,8 +1,11 @@
 """A process knows whether it has others to join, and what is wrong with how it was told."""
 
+import socket
+
 import pytest
 
-from experiments.processes.joining import Found, Joining, checked, detected, join
+from experiments.processes.clusters import Found, detected
+from experiments.processes.joining import Joining, checked, join
 
 SLURM = {
     "SLURM_JOB_ID": "7",
@@ -63,3 +66,11 @@ def test_who_is_alone_or_says_so_joins_nobody():
     for joining, environment in ((Joining(), {}), (Joining(processes=1), SLURM)):
         found = join(joining, environment)
         assert (found.index, found.count) == (0, 1)
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        joining = Joining(f"127.0.0.1:{port}", processes=2, process=0)
+        with pytest.raises(ValueError, match=f"cannot listen at port {port}"):
+            join(joining, {})

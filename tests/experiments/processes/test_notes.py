@@ -72,7 +72,7 @@ def test_one_alone_needs_nobody():
     ALONE.meet("x")
 
 
-@pytest.mark.parametrize("pauses", [(0, 0, 0), (0.001, 0, 0.003)])
+@pytest.mark.parametrize("pauses", [(0, 0, 0), (0.001, 0.0005, 0.002)])
 def test_all_leave_at_one_place_however_far_each_has_come(boards, pauses):
     accords = [Accord(board) for board in boards]
 
