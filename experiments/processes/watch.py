@@ -17,6 +17,8 @@ from sparsity.train.board import Board
 
 PAUSE = 0.5  # seconds between two looks
 PATIENCE = 5.0  # seconds for the others to have heard, before process 0 takes the notes with it
+# What is to be done where a process was lost.
+AGAIN = "\nlaunch them again, of whatever number: the run goes on from its last checkpoint"
 
 
 class Watch:
@@ -54,7 +56,7 @@ class Watch:
                 self._look()
         except jax.errors.JaxRuntimeError as error:
             if not self._closed.is_set():
-                self._end(f"process 0, which holds the notes, is gone: {_first_line(error)}")
+                self._end(f"process 0, which holds the notes, is gone: {_first_line(error)}", AGAIN)
 
     def _look(self) -> None:
         news = self._board.notes("news")
@@ -92,14 +94,13 @@ class Watch:
             f"{self._lost:g} s: killed, or cut off"
         )
         self._board.post("news/ended", words)
-        self._end(words)
+        self._end(words, AGAIN)
 
-    def _end(self, words: str) -> None:
+    def _end(self, words: str, hint: str = "") -> None:
         """Ends this process at once: its own thread may wait for ever for one that is gone."""
         board = self._board
         print(
-            f"process {board.index} of {board.count} ends: {words}\n"
-            "launch all of them again, of whatever number: the run goes on from its last checkpoint",
+            f"process {board.index} of {board.count} ends: {words}{hint}",
             file=sys.stderr,
             flush=True,
         )
