@@ -1,5 +1,7 @@
 """What ends one process of a run ends all of them, in words."""
 
+import resource
+
 import pytest
 
 from tests.experiments.processes.together import (
@@ -63,3 +65,15 @@ def test_numbers_that_are_no_longer_finite_end_both(tmp_path):
     assert found == [1, 1], texts
     assert status(run)["status"] == "diverged"
     assert all("Traceback" not in text for text in texts), texts
+
+
+def test_a_full_disk_at_process_0_ends_both(tmp_path):
+    run, words = tmp_path / "run", tmp_path / "said"
+    with started(commands(GIVEN, run, 2), words, each=1) as processes:
+        wait_for(processes, lambda: saved(run) >= 40, words)
+        # Smaller than the arrays of a checkpoint, larger than what is said and the status.
+        resource.prlimit(processes[0].pid, resource.RLIMIT_FSIZE, (50_000, 50_000))
+        assert ended(processes) == [1, 1], said(words)
+    assert "process 1 of 2 ends: process 0 of 2 ended: OSError" in said(words)
+    assert "not saved, older checkpoints are kept" in said(words)
+    assert status(run)["status"] == "failed" and saved(run) >= 40
