@@ -75,7 +75,11 @@ def base(
     config.steps = 1000  # optimiser steps of the whole run, all phases included
     config.batch = 128
     config.device = ""  # cpu, gpu or tpu; "" takes the best there is
-    config.devices = 1  # how many of them share each batch
+    config.devices = 1  # how many of them share the run: its batches, unless `mesh` says otherwise
+    config.mesh = ConfigDict()
+    config.mesh.fsdp = 1  # of them, that share the weights and their moments beside the batches
+    config.mesh.model = 1  # of them, that share the weights' columns in place of the batches
+    config.mesh.rules = ()  # mappings with the fields of train.sharding.Rule; the first match wins
     config.execution = "masked"  # or sparse: live blocks alone where masks are fixed; or auto
     config.density = "0.1"  # share of blocks kept, an exact decimal; a sparsity of 90% is 0.1
 

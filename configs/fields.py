@@ -11,11 +11,11 @@ from sparsity.train.execution import MODES
 
 # Sections whose fields are the settings of the function they name, which checks them.
 NAMED = ("method", "model", "plan", "optimizer")
-AT_LEAST = {"steps": 1, "batch": 1, "devices": 1}
+AT_LEAST = {"steps": 1, "batch": 1, "devices": 1, "mesh.fsdp": 1, "mesh.model": 1}
 # Keys of random numbers have 32 bits: a larger seed would stand for a smaller one.
 SEEDS = 2**32
 # Left to what reads them, as they are of more than one type.
-OPEN = ("density", "blocks.block", "blocks.rules")
+OPEN = ("density", "blocks.block", "blocks.rules", "mesh.rules")
 
 
 def check(config: Any) -> None:

@@ -17,6 +17,7 @@ from experiments.assembly.executed import executed
 from experiments.assembly.placement import Placement, placement
 from experiments.assembly.planned import plan_of, tuples
 from experiments.assembly.sets import Sets, drawing, feeding, load
+from experiments.assembly.shared_out import shared_out
 from sparsity import models
 from sparsity.contract import Context, Method, State, chain
 from sparsity.families import penalised, proximal_step
@@ -28,6 +29,7 @@ from sparsity.surgery import export
 from sparsity.target import Target
 from sparsity.train.forward import Model, linen
 from sparsity.train.optimizer import optimizer
+from sparsity.train.state import TrainState
 from sparsity.train.step import Draw, Programs, programs
 from sparsity.units.blocks import Layer, Rule, blocks, exact, partition_of
 from sparsity.units.costs import Uses, multiplies
@@ -69,9 +71,17 @@ def assemble(config: Mapping[str, Any], without_data: bool = False) -> Experimen
     without_data: put up with a set that is not here, where its size is known (a dry run).
     """
     check(config)
+    mesh = config["mesh"]
+    place = placement(
+        config["device"], config["devices"], config["batch"], mesh["fsdp"], mesh["model"]
+    )
+    return assembled(config, place, without_data)
+
+
+def assembled(config: Mapping[str, Any], place: Placement, without_data: bool) -> Experiment:
+    """`assemble` for a placement of one's own, whatever a checked config says of devices."""
     refusals.refuse_dense(config)
     density = exact(config["density"])
-    place = placement(config["device"], config["devices"], config["batch"])
     sets = _sets(_frozen(config["data"]), place)
     if sets.absent and not without_data:
         raise sets.absent
@@ -128,6 +138,7 @@ def _shared(frozen: str, place: Placement) -> Shared:
         draw,
         sets.kind.objective(config["label_smoothing"]),
         run_by,
+        shared_out(config, place, partition, params),
     )
     uses = multiplies(lambda p, m, x: model.apply(p, m, x)[0], params, mutable, example)
     fold = jax.jit(functools.partial(export.folded, method))
@@ -173,6 +184,13 @@ def _prox(method: Method, shapes: Any, partition: Partition, q: Q, strength: flo
     step = proximal_step(partition, q, strength)
     jax.eval_shape(step, shapes, 0.0)  # refuses, before step 0, a penalty that has no such step
     return lambda tree, size: {**tree, "params": step(tree["params"], size)}
+
+
+def begun(experiment: Experiment) -> TrainState:
+    """The run's first state, on its devices."""
+    key = jax.random.key(experiment.config["seed"])
+    state = experiment.shared.programs.create(key, experiment.inputs)
+    return state if experiment.placement.shares_weights else experiment.placement.put(state)
 
 
 def feed(experiment: Experiment) -> Callable[..., Any]:

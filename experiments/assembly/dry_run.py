@@ -1,13 +1,14 @@
 """What a config would do: its plan, layers, costs, memory and compilations, without a step taken."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from experiments.assembly import streaming
-from experiments.assembly.assemble import Experiment, assemble, feed
+from experiments.assembly.assemble import Experiment, assemble, begun, feed
 from experiments.assembly.executed import shown
 from experiments.reporting.chart import chart
 from experiments.running.launch import run_of
@@ -31,7 +32,7 @@ def described(config: Mapping[str, Any]) -> str:
             experiment.shared.programs.execution, experiment.target, experiment.plan
         ),
         "costs of one example": _costs(experiment),
-        "memory": _memory(experiment),
+        "memory of a device": _memory(experiment),
         "compilations": _compilations(experiment),
         "on": _on(),
     }
@@ -61,9 +62,8 @@ def _costs(experiment: Experiment) -> str:
 
 
 def _memory(experiment: Experiment) -> str:
-    """Bytes of what a run holds, and of what its steps need besides, by the compiler's account."""
-    made, source = experiment.shared.programs, _source(experiment)
-    state = made.create(jax.random.key(experiment.config["seed"]), experiment.inputs)
+    """Bytes on each device: of what a run holds, and by the compiler's account of what steps need besides."""
+    state, source = begun(experiment), _source(experiment)
     parts = {
         "parameters": state.wrapped.params,
         "gates": state.wrapped.gates,
@@ -133,7 +133,13 @@ def _on() -> str:
 
 
 def _size(tree: Any) -> str:
-    return _bytes(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
+    return _bytes(sum(_here(leaf) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
+
+
+def _here(leaf: Any) -> int:
+    """Entries of an array on each of its devices."""
+    sharding = getattr(leaf, "sharding", None)
+    return math.prod(sharding.shard_shape(leaf.shape) if sharding else leaf.shape)
 
 
 def _bytes(size: int) -> str:

@@ -14,6 +14,7 @@ from sparsity.train.optimizer import coupled
 from sparsity.units.partition import Partition
 
 GLOBALLY = "blocks are chosen over all layers together, so that a layer's count is not the plan's"
+SHARED_OUT = "weights are shared out over devices, and kernels take whole ones"
 
 
 def executed(
@@ -31,13 +32,19 @@ def executed(
     return Execution(
         mode=config["execution"],
         sites=model.sites(*shapes),
-        batch=config["batch"] // place.mesh.size,
+        batch=config["batch"] // place.rows_over,
         mesh=place.mesh if several else None,
         platform=place.mesh.devices.flat[0].platform,
-        uneven=GLOBALLY if config["method"].get("select") == "globally" else "",
+        refusal=_refusal(config, place),
         coupled=coupled(config["optimizer"]["name"], prox),
         facts=facts(method, partition, shapes[0]),
     )
+
+
+def _refusal(config: Mapping[str, Any], place: Placement) -> str:
+    if place.shares_weights:
+        return SHARED_OUT
+    return GLOBALLY if config["method"].get("select") == "globally" else ""
 
 
 def told(execution: Execution, target: Target, plan: Plan) -> list[str]:

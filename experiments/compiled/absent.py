@@ -55,20 +55,34 @@ gpu_device_info {
   device_memory_size: 141000000000
 }
 """
-TPUS = {"v5e": "v5e:2x2", "v6e": "v6e:2x2"}
+TPUS = ("v5e", "v6e")
 TARGETS = (*TPUS, "h200")
+# The grids of a TPU by their number of chips; a single one is of the smallest.
+GRIDS = {1: "2x2", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 
 
 class NoCompiler(Exception):
     """The environment lacks a target's compiler."""
 
 
-@functools.cache
 def device(target: str) -> Any:
     """The description of a device of TARGETS. Raises NoCompiler where its compiler is not installed."""
+    return devices(target, 1)[0]
+
+
+@functools.cache
+def devices(target: str, count: int) -> tuple[Any, ...]:
+    """Those of so many devices that are connected, as many as GRIDS has; of a GPU one.
+
+    Raises NoCompiler where their compiler is not installed, and ValueError for another number.
+    """
+    if count not in GRIDS or (target not in TPUS and count > 1):
+        listed = ", ".join(map(str, GRIDS)) if target in TPUS else "1"
+        raise ValueError(f"{target} is described for {listed} devices, not for {count}")
     try:
         if target in TPUS:
-            found = topologies.get_topology_desc(platform="tpu", topology_name=TPUS[target])
+            name = f"{target}:{GRIDS[count]}"
+            found = topologies.get_topology_desc(platform="tpu", topology_name=name)
         else:
             found = topologies.get_topology_desc(
                 platform="cuda", target_config=H200, topology="1x1x1"
@@ -78,7 +92,7 @@ def device(target: str) -> Any:
             f"there is no compiler for {target} in this environment ({sys.prefix}), which `make aot` "
             f"sets up from constraints-aot.txt: {error}"
         ) from error
-    return found.devices[0]
+    return tuple(found.devices[:count])
 
 
 def compiled(target: str, run: Callable[..., Any], args: Any) -> Any:

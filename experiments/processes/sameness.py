@@ -5,12 +5,9 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.running.identity import SHOWN, flat
+from experiments.running.identity import LOCAL, SHOWN, flat
 from experiments.surroundings import versions
 from sparsity.train.board import Board
-
-# Where the data lie, and who reads them, may differ from machine to machine.
-OWN = ("data.root", "data.workers", "data.processes")
 
 
 def refuse_differing(board: Board, given: Mapping[str, Any], seconds: float) -> None:
@@ -31,7 +28,7 @@ def refuse_differing(board: Board, given: Mapping[str, Any], seconds: float) -> 
 
 
 def _compared(given: Mapping[str, Any]) -> dict[str, Any]:
-    mine = {name: value for name, value in flat(given).items() if name not in OWN}
+    mine = {name: value for name, value in flat(given).items() if name not in LOCAL}
     found = {"python": platform.python_version(), **versions()}
     return {**mine, **{f"version of {name}": version for name, version in found.items()}}
 

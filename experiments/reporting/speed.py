@@ -39,10 +39,9 @@ COMMAND = "python -m experiments.bench"
 
 
 def saved(out: Path, part: str, results: Mapping[str, Any]) -> None:
-    """Puts one part's results on this device into speed.json, and writes the page anew."""
-    found = _read(out)
-    here = {**surroundings(), "processor": processor()}
-    found.setdefault(part, {})[here["device"]] = {"surroundings": here, **results}
+    """Puts one part's results on this device and as many cores into speed.json, and writes the page anew."""
+    found, here = _read(out), _here()
+    found.setdefault(part, {})[_named(here)] = {"surroundings": here, **results}
     written(out / "speed.json", json.dumps(found, indent=1) + "\n")
     written(out / "speed.md", page(found))
     if masks := found.get("masks"):
@@ -50,10 +49,19 @@ def saved(out: Path, part: str, results: Mapping[str, Any]) -> None:
 
 
 def kept(out: Path, part: str) -> dict[str, Any]:
-    """What speed.json holds of a part on this device with these versions; empty for nothing."""
-    found = _read(out).get(part, {}).get(surroundings()["device"], {})
-    here = {**surroundings(), "processor": processor()}
+    """What speed.json holds of a part on this device and as many cores with these versions; empty for nothing."""
+    here = _here()
+    found = _read(out).get(part, {}).get(_named(here), {})
     return dict(found) if found.get("surroundings") == here else {}
+
+
+def _here() -> dict[str, Any]:
+    return {**surroundings(), "processor": processor()}
+
+
+def _named(here: Mapping[str, Any]) -> str:
+    """Results of a device with other cores stand beside these; those of other versions make room."""
+    return f"{here['device']}, {here['cores']} core{'s' * (here['cores'] > 1)}"
 
 
 def _read(out: Path) -> dict[str, Any]:
@@ -96,7 +104,7 @@ def _where(results: Mapping[str, Any]) -> str:
     here = results["surroundings"]
     versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
     return (
-        f"On {here['device']} ({here['processor']}, {here['cores']} cores), Python {here['python']}, "
+        f"On {here['device']} ({here['processor']}, {here['cores']} core{'s' * (here['cores'] > 1)}), Python {here['python']}, "
         f"{versions}."
     )
 

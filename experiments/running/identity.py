@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 SHOWN = 12  # differences of two configs that are listed
-# How a run is computed, and where its data lie: a set is known by its name. `devices` is none of these, since
-# it cuts the sums over a batch.
-ASIDE = ("execution", "data.root", "data.workers", "data.processes")
+# How a run is computed, and on how many devices: a run that goes on otherwise than it began has other last bits.
+BITS = ("execution", "devices", "mesh.fsdp", "mesh.model", "mesh.rules")
+# Where its data lie, and who reads them: a set is known by its name.
+LOCAL = ("data.root", "data.workers", "data.processes")
+ASIDE = (*BITS, *LOCAL)
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,6 +25,16 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     lines = [f"{key}: {old.get(key)!r} there, {new.get(key)!r} asked" for key in changed]
     return lines[:SHOWN] + [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
+
+
+def otherwise(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for each field that changes no more than the last bits and that differs."""
+    old, new = flat(there), flat(now)
+    return [
+        f"{field} {old[field]} then and {new[field]} now: its last bits come out otherwise"
+        for field in BITS
+        if field in old and old[field] != new[field]
+    ]
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:

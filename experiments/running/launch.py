@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from experiments.assembly.assemble import Experiment, assemble, feed
+from experiments.assembly.assemble import Experiment, assemble, begun, feed
 from experiments.assembly.executed import told
 from experiments.processes.gathering import whole
 from experiments.running import evaluate
@@ -104,7 +102,7 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
     stop, ledger = session.stop or Stop(), Ledger(experiment, here, session)
     stop.rescue, stop.ending = ledger.rescue, ledger.fail
     stop.check()
-    state, acts = ledger.restore(_first(experiment))
+    state, acts = ledger.restore(begun(experiment))
     with Records(experiment, here, session, ledger.lines, int(state.step)) as records:
         run = _surrounded(experiment, ledger, records, stop)
         try:
@@ -116,12 +114,6 @@ def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, A
             raise
         finally:
             getattr(run.source, "close", lambda: None)()
-
-
-def _first(experiment: Experiment) -> TrainState:
-    """The run's state before its first step."""
-    key = jax.random.key(experiment.config["seed"])
-    return experiment.placement.put(experiment.shared.programs.create(key, experiment.inputs))
 
 
 def _surrounded(experiment: Experiment, ledger: Ledger, records: Records, stop: Stop) -> Run:

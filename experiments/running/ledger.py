@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments.assembly.assemble import Experiment
-from experiments.running.identity import differences
+from experiments.running.identity import differences, otherwise
 from experiments.running.session import Session
 from experiments.running.status import set_status
 from experiments.running.workdir import Workdir
@@ -50,9 +50,8 @@ class Ledger:
                 say(
                     f"not what it ran on before, so its last bits may come out otherwise: {changed}"
                 )
-            was, now = extra["config"].get("execution", "masked"), self._config["execution"]
-            if was != now:
-                say(f"execution {was} then and {now} now: its last bits come out otherwise")
+            for line in otherwise(extra["config"], self._config):
+                say(line)
         size = extra.get("metrics", 0)
         self.lines: Any = self._lines(size) if here.ours else log.Unwritten()
         self._began -= extra.get("seconds", 0.0)

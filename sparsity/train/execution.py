@@ -30,7 +30,7 @@ class Execution(NamedTuple):
     sites:    where the network multiplies, by the kernel's path (`Model.sites`).
     batch:    examples of a step on one device. mesh: the devices that share a batch; None for one.
     platform: "cpu", "gpu" or "tpu".
-    uneven:   why a layer may keep another number of blocks than the plan says, in words, or "".
+    refusal:  why no layer of this run can be multiplied by live blocks, in words, or "".
     coupled:  why the optimiser cannot move live blocks without the dead ones, in words, or "".
     facts:    of the method.
     """
@@ -40,7 +40,7 @@ class Execution(NamedTuple):
     batch: int = 1
     mesh: Mesh | None = None
     platform: str = "cpu"
-    uneven: str = ""
+    refusal: str = ""
     coupled: str = ""
     facts: Facts = Facts()
 
@@ -80,7 +80,7 @@ def _refusal(execution: Execution, plan: Plan, index: int) -> str:
         return "execution is masked"
     if plan[index].kind not in FIXED:
         return f"masks are not fixed in a {plan[index].kind} phase"
-    return execution.facts.refusal or execution.uneven
+    return execution.facts.refusal or execution.refusal
 
 
 def _choice(execution: Execution, name: str, group: Group, keep: int, dropped: str) -> Choice:

@@ -5,6 +5,8 @@ alone share the programs, and `Programs.compilations` counts what was compiled.
 """
 
 import collections
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +30,7 @@ from sparsity.train.engaged import Engaged, Ways
 from sparsity.train.execution import MASKED, Execution
 from sparsity.train.forward import Model
 from sparsity.train.objectives import Objective
+from sparsity.train.sharding import Layout, held
 from sparsity.train.state import TrainState, create, no_sums, trained
 from sparsity.train.unchanged import unchanged
 from sparsity.units.changes import changes, spread_of
@@ -80,24 +83,28 @@ def programs(
     draw: Draw,
     objective: Objective,
     execution: Execution = MASKED,
+    lies: Layout | None = None,
 ) -> Programs:
     """The programs of all runs that share a model, a method, a partition and an optimiser.
 
     draw: (source, step, key) -> batch with "image" and "label"; called inside the jitted programs, with
     whatever arrays the loop hands in as source.
+    lies: how a state's leaves are shared out over devices; None leaves them where they come.
     """
     tx = optax.with_extra_args_support(tx)
     count: collections.Counter = collections.Counter()
     parts = Parts(model, method, partition, tx, draw, objective, execution)
-    wrap = jax.jit(lambda key, params, mutable: create(key, method, tx, params, mutable))
+    hold = functools.partial(held, lies) if lies else lambda state: state
+    wrap = jax.jit(lambda key, params, mutable: hold(create(key, method, tx, params, mutable)))
 
-    def create_from(key, inputs):
+    def create_from(key, inputs, init=model.init):
         for_model, for_run = jax.random.split(key)
-        return wrap(for_run, *model.init(for_model, inputs))
+        return wrap(for_run, *init(for_model, inputs))
 
     def train(state, source, context, span, *, frozen=(), dead="kept"):
         count["train", str(context.phase), frozen, dead, ways_of(state)] += 1
-        return descent(parts, state, source, context, span, frozen, dead)
+        after = descent(parts, state, source, context, span, frozen, dead)
+        return after if isinstance(after, Engaged) else hold(after)
 
     def engage(state, context, *, ways):
         count["engage", str(context.phase), ways] += 1
@@ -124,15 +131,16 @@ def programs(
             "multipliers": spread_of(partition, soft, context.target),
             "finite": finite,
         }
-        return state._replace(wrapped=wrapped, opt=opt), report
+        return hold(state._replace(wrapped=wrapped, opt=opt)), report
 
     def bury(state, context):
         count["bury", str(context.phase)] += 1
-        return state._replace(wrapped=buried(partition, method, state.wrapped, context, "zeroed"))
+        wrapped = buried(partition, method, state.wrapped, context, "zeroed")
+        return hold(state._replace(wrapped=wrapped))
 
     def restart(state):
         count["restart",] += 1
-        return state._replace(opt=moments.restart(tx, state.opt, trained(state.wrapped)))
+        return hold(state._replace(opt=moments.restart(tx, state.opt, trained(state.wrapped))))
 
     def signals(state, source, context):
         count["signals", str(context.phase)] += 1
@@ -184,10 +192,13 @@ def programs(
                 applied.params, mutable, batch["image"], True, applied.hooks, for_model
             )[1]
 
-        return state._replace(mutable=jax.lax.fori_loop(0, batches, forward, state.mutable))
+        return hold(state._replace(mutable=jax.lax.fori_loop(0, batches, forward, state.mutable)))
 
     return Programs(
-        create=create_from,
+        # As one program where weights are shared out, so that none is ever whole on one device.
+        create=jax.jit(functools.partial(create_from, init=inspect.unwrap(model.init)))
+        if lies
+        else create_from,
         train=jax.jit(train, static_argnames=("frozen", "dead"), donate_argnums=0),
         engage=jax.jit(engage, static_argnames="ways"),
         release=jax.jit(release),

@@ -139,6 +139,15 @@ def _sealed_backwards(alive: jax.Array, gradient: jax.Array) -> tuple[jax.Array,
 _sealed.defvjp(lambda leaf, alive: (leaf, alive), _sealed_backwards)
 
 
+def unit_sharding(weight: NamedSharding, leaf: Any, group: Group) -> NamedSharding:
+    """How a group's numbers lie where its first gated leaf (an array or a shape) lies as `weight` says: with
+    it along the axes that the grid divides, else on every device.
+    """
+    view = group.gated[0]
+    spec = _grid_spec(weight, view, group, _held(weight, leaf, view))
+    return NamedSharding(weight.mesh, spec)
+
+
 def _pool(leaf: jax.Array, view: View, group: Group, reduce: Callable[..., jax.Array]) -> jax.Array:
     sharding = _explicit(leaf)
     if sharding is None:

@@ -206,6 +206,32 @@ DEVICES = [
     (MAGNITUDE, {"devices": 9}, "devices is 9, but this process sees 8 of cpu; take as many"),
     (MAGNITUDE, {"devices": 3}, "a batch of 128 does not divide over 3 devices; take 126 or 129"),
     (MAGNITUDE, {"devices": 8, "batch": 4}, "batch of 4 does not divide over 8 .* take 8 or 8"),
+    (MAGNITUDE, {"mesh__fsdp": 0}, "mesh.fsdp is an integer of 1 or more, not 0"),
+    (
+        MAGNITUDE,
+        {"devices": 8, "mesh__fsdp": 3, "mesh__model": 2},
+        "devices is 8, which mesh.fsdp 3 x mesh.model 2 do not divide; take 24",
+    ),
+    (
+        MAGNITUDE,
+        {"devices": 8, "mesh__model": 2, "batch": 6},
+        "a batch of 6 does not divide over 4 devices; take 4 or 8",
+    ),
+    (
+        MAGNITUDE,
+        {"mesh__rules": ({"pattern": "*", "axes": (None, "model")},)},
+        "mesh.fsdp and mesh.model are 1: no device shares them",
+    ),
+    (
+        MAGNITUDE,
+        {"devices": 2, "mesh__model": 2, "mesh__rules": ({"pattern": "*", "axis": "model"},)},
+        "has in `axes` one axis of the mesh, or None, per axis of a weight, not None",
+    ),
+    (
+        MAGNITUDE,
+        {"devices": 2, "mesh__model": 2, "mesh__rules": ({"pattern": "x*", "axes": ("model",)},)},
+        "'x\\*' of mesh.rules matches no parameter; there are:",
+    ),
 ]
 TABLE = [*NAMES, *SETTINGS, *TYPES, *BLOCKS, *PLANS, *PAIRS, *DEVICES]
 

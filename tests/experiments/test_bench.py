@@ -155,6 +155,17 @@ def test_parts_of_other_surroundings_are_not_kept(tmp_path):
     assert speed.kept(tmp_path, "masks") == {}
 
 
+def test_results_on_other_cores_stand_beside_these(tmp_path, monkeypatch):
+    part = {"title": "a net", "command": "x", "seed": 0, "rounds": {"steps": 3}, "rows": []}
+    for cores in ({0}, {0, 1}):
+        monkeypatch.setattr("os.sched_getaffinity", lambda process, cores=cores: cores)
+        assert speed.kept(tmp_path, "masks") == {}
+        speed.saved(tmp_path, "masks", {"clock": "processor", "networks": {f"{cores}": part}})
+        assert list(speed.kept(tmp_path, "masks")["networks"]) == [f"{cores}"]
+    page = (tmp_path / "speed.md").read_text()
+    assert ", 1 core), Python" in page and ", 2 cores), Python" in page
+
+
 def test_the_page_and_the_picture_hold_what_was_measured(tmp_path):
     shown = [
         plain(row(1.01, 1.03)),

@@ -1,0 +1,152 @@
+"""The page of compiled training steps: what devices exchange and hold, a row per number of devices."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.reporting import files, markdown
+from experiments.reporting.scaling_chart import chart
+
+Row = Mapping[str, Any]
+KEYS = ("target", "arm", "mesh", "devices", "batch", "side")
+MB, MIB = 1e6, 2**20
+HEAD = (
+    *("devices", "step", "batch of one"),
+    *("summed, MB", "gathered", "scattered", "else", "due"),
+    *("arguments, MiB", "temporaries", "together", "TFLOP of one", "batch"),
+)
+SORTS = ("all-reduce", "all-gather", "reduce-scatter")
+COMMAND = "python -m experiments.bench_scaling"
+READING = (
+    "The training step of configs/imagenet.py (ResNet-50, 224x224 unless a heading says otherwise, products in "
+    "bfloat16, SGD with momentum; dense, and gradual magnitude pruning's fine-tuning step under masks of 16x16 "
+    "blocks at a density of 10%), compiled for TPUs that are not here and not run: every figure is the compiler's. "
+    "Devices share the rows of a batch. Under `data` each holds all weights; under `fsdp` each weight, with what the "
+    "optimiser remembers of it, lies in parts on all of them, and is gathered where it is used."
+)
+EXCHANGED = (
+    "Summed, gathered, scattered: bytes of the whole arrays to which that happens in one step. On a ring "
+    "2(n - 1)/n times what is summed leaves each of n devices, and (n - 1)/n times the others. Due is what cannot be saved: the gradient of every weight, in the two bytes of "
+    "bfloat16 in which it is computed; for the batch norms over the whole batch the means of x and x² forwards "
+    "and two sums backwards, four numbers of four bytes a channel; the loss, and how many were right. The gradients "
+    "are summed over the devices before they become float32. What is exchanged beyond that is a further sum for "
+    "most of the norms' channels."
+)
+HELD = (
+    "Arguments: the state, which is donated, and the batch's pictures as bytes. Together: with what comes out beside the state and the "
+    "temporaries. A TPU v5e has 16 GiB. TPUs' steps are compiled with the least effort for speed, as the full one "
+    "takes more than five minutes a step on one core: temporaries may come out otherwise at full effort, what is "
+    "exchanged is decided before."
+)
+
+
+def same(row: Row, cell: Row) -> bool:
+    """Whether a row is a cell's."""
+    return all(row[key] == cell[key] for key in KEYS)
+
+
+def kept(stem: Path, versions: Mapping[str, Any]) -> list[Row]:
+    """The rows that the same versions have compiled into stem.json; none where there are no such."""
+    file = stem.with_suffix(".json")
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found["rows"] if found.get("versions") == versions else []
+
+
+def write(stem: Path, versions: Mapping[str, Any], rows: Sequence[Row]) -> list[Path]:
+    """Writes stem.md, .json and .svg; returns their paths."""
+    ordered = sorted(rows, key=lambda row: [row[key] for key in KEYS])
+    data = {"command": COMMAND, "versions": versions, "rows": ordered}
+    return files.write(
+        stem,
+        {
+            ".json": json.dumps(data, indent=1) + "\n",
+            ".svg": chart([row for row in ordered if not row["problem"]]),
+            ".md": page(versions, ordered, f"{stem.name}.svg"),
+        },
+    )
+
+
+def page(versions: Mapping[str, Any], rows: Sequence[Row], picture: str) -> str:
+    """The document."""
+    listed = ", ".join(f"{name} {version}" for name, version in versions["versions"].items())
+    made = f"`{COMMAND}`; Python {versions['python']}, {listed}."
+    parts = ["# More devices", READING, made, *findings(rows), f"![memory]({picture})"]
+    for target, mesh, side in dict.fromkeys((r["target"], r["mesh"], r["side"]) for r in rows):
+        own = [r for r in rows if (r["target"], r["mesh"], r["side"]) == (target, mesh, side)]
+        parts += [
+            f"## {target}, {mesh}, {side}x{side}",
+            markdown.table([HEAD, *map(cells, own)]),
+        ]
+    return markdown.page([*parts, EXCHANGED, HELD])
+
+
+def cells(row: Row) -> list[str]:
+    """A row as texts."""
+    start = [str(row["devices"]), row["arm"], f"{row['batch'] // row['devices']:,}"]
+    if row["problem"]:
+        return [*start, f"does not compile: {row['problem']}", *[""] * 8, f"{row['batch']:,}"]
+    memory = [row["memory"][name] for name in ("arguments", "temporaries", "together")]
+    return [
+        *start,
+        *(f"{size / MB:.3f}" if size else "" for size in _sorted(row)),
+        f"{due(row) / MB:.3f}" if row["mesh"] == "data" else "",
+        *(f"{size / MIB:,.0f}" for size in memory),
+        f"{row['flops'] / 1e12:.3f}",
+        f"{row['batch']:,}",
+    ]
+
+
+def line(row: Row) -> str:
+    """A row in words, for a terminal."""
+    said = ", ".join(f"{name} {text}" for name, text in zip(HEAD, cells(row), strict=True) if text)
+    return f"{row['target']}: {said}; {row.get('seconds', 0)} s"
+
+
+def exchanged(row: Row) -> int:
+    """Bytes of a step."""
+    return sum(one["bytes"] for one in row["exchanges"])
+
+
+def _sorted(row: Row) -> list[int]:
+    """Bytes of a step that are summed, gathered, scattered and exchanged otherwise."""
+    of = lambda sort: sum(one["bytes"] for one in row["exchanges"] if one["kind"] == sort)
+    sizes = [of(sort) for sort in SORTS]
+    return [*sizes, exchanged(row) - sum(sizes)]
+
+
+def due(row: Row) -> int:
+    """Bytes that a step cannot save; nothing is due where there is nobody to exchange with."""
+    return sum(row["due"].values()) if row["devices"] > 1 else 0
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """What the rows say of the two laws, in words."""
+    several = [r for r in rows if r["devices"] > 1 and not r["problem"] and r["mesh"] == "data"]
+    if not several:
+        return []
+    sizes = sorted({exchanged(row) for row in several})
+    counts = sorted({row["devices"] for row in several})
+    over = " to ".join(f"{count}" for count in dict.fromkeys((counts[0], counts[-1])))
+    between = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
+    spread = (
+        f"Under `data` on {over} devices a step exchanges {between} bytes"
+        f"; {due(several[0]):,} are due: {several[0]['due']['gradients']:,} of gradients, "
+        f"{several[0]['due']['norms']:,} of norms, {several[0]['due']['metrics']} of metrics."
+    )
+    return [f"{spread} {_masks(several)}"]
+
+
+def _masks(rows: Sequence[Row]) -> str:
+    """By how many bytes masked steps exchange more than the dense ones of the same devices and batch."""
+    dense = {_place(row): exchanged(row) for row in rows if row["arm"] == "dense"}
+    more = {
+        exchanged(r) - dense[_place(r)] for r in rows if r["arm"] == "masked" and _place(r) in dense
+    }
+    if not more:
+        return ""
+    return f"Masks add {' or '.join(f'{size:,}' for size in sorted(more))} bytes."
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    return tuple(row[key] for key in KEYS if key != "arm")
