@@ -4,6 +4,7 @@ It hears that one was asked to end, that one has ended with an error, and that o
 last two end this process too: what it computes needs all of them.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -41,14 +42,16 @@ class Watch:
         """Ends looking."""
         self._closed.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            # It may be waiting for one who has left meanwhile.
+            self._thread.join(2 * PAUSE)
 
     def tell(self, words: str) -> None:
         """This process ends; tells the others why, and lets them hear it."""
         self._closed.set()
         board = self._board
-        board.post("news/ended", f"process {board.index} of {board.count} ended: {words}")
-        self._part()
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # process 0 has gone first
+            board.post("news/ended", f"process {board.index} of {board.count} ended: {words}")
+            self._part()
 
     def _look_on(self) -> None:
         try:
@@ -111,14 +114,12 @@ class Watch:
     def _part(self) -> None:
         """Says that it goes; process 0 waits for the others to have said so."""
         board, until = self._board, time.monotonic() + PATIENCE
-        try:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
             board.post(f"gone/{board.index}", "", again=True)
             while board.index == 0 and len(board.notes("gone")) < board.count:
                 if time.monotonic() > until:
                     return
                 time.sleep(0.05)
-        except jax.errors.JaxRuntimeError:
-            pass  # process 0 has gone first
 
 
 def _first_line(error: Exception) -> str:

@@ -22,9 +22,9 @@ from tests.experiments.processes.together import (
 
 GIVEN = [
     "--config=configs/digits.py:magnitude,plan=gradual",
-    "--config.steps=201",
-    "--config.log_every=20",
-    "--config.save_every=40",
+    "--config.steps=101",
+    "--config.log_every=10",
+    "--config.save_every=20",
     "--config.devices=4",
 ]
 LONG = [*GIVEN, "--config.steps=100000"]
@@ -64,10 +64,16 @@ def test_four_processes_come_to_the_numbers_of_one(alone, tmp_path):
     same_numbers(alone, whole(GIVEN, tmp_path / "run", count=4, each=1))
 
 
+def test_weights_that_lie_in_parts_on_two_processes_come_to_the_numbers_of_one(alone, tmp_path):
+    shared = [*GIVEN, "--config.mesh.fsdp=2", "--config.mesh.model=2"]
+    run = whole(shared, tmp_path / "run", count=2, each=2)
+    same_numbers(alone, run)  # reads the checkpoint in this process
+
+
 def test_a_signal_to_one_ends_all_at_one_step_and_they_go_on_to_the_same_bits(pair, tmp_path):
     run, words = tmp_path / "run", tmp_path / "said"
     with started(commands(GIVEN, run, 2), words, each=2) as processes:
-        wait_for(processes, lambda: saved(run) >= 40, words)
+        wait_for(processes, lambda: saved(run) >= 20, words)
         processes[1].send_signal(signal.SIGTERM)
         assert ended(processes) == [128 + signal.SIGTERM] * 2, said(words)
     assert status(run)["status"] == "preempted" and status(run)["cause"] == "SIGTERM at process 1"
@@ -79,7 +85,7 @@ def test_a_signal_to_one_ends_all_at_one_step_and_they_go_on_to_the_same_bits(pa
 def test_killed_it_goes_on_with_another_number_of_processes(before, after, alone, tmp_path):
     run, words = tmp_path / "run", tmp_path / "said"
     with started(commands(GIVEN, run, before), words, each=4 // before) as processes:
-        wait_for(processes, lambda: saved(run) >= 40, words)
+        wait_for(processes, lambda: saved(run) >= 20, words)
         for process in processes:
             process.kill()
         ended(processes)
@@ -93,7 +99,7 @@ def test_killed_it_goes_on_with_another_number_of_processes(before, after, alone
 def test_one_that_is_killed_ends_the_other_in_words_and_in_time(tmp_path):
     run, words = tmp_path / "run", tmp_path / "said"
     with started(commands(LONG, run, 2), words, each=2) as processes:
-        wait_for(processes, lambda: saved(run) >= 40, words)
+        wait_for(processes, lambda: saved(run) >= 20, words)
         processes[1].kill()
         began = time.monotonic()
         assert ended(processes) == [1, -signal.SIGKILL], said(words)
@@ -107,7 +113,7 @@ def test_one_that_is_killed_ends_the_other_in_words_and_in_time(tmp_path):
 def test_without_process_0_the_others_end_at_once(tmp_path):
     run, words = tmp_path / "run", tmp_path / "said"
     with started(commands(LONG, run, 2), words, each=2) as processes:
-        wait_for(processes, lambda: saved(run) >= 40, words)
+        wait_for(processes, lambda: saved(run) >= 20, words)
         processes[0].kill()
         began = time.monotonic()
         assert ended(processes)[1] != 0

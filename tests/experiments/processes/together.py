@@ -1,6 +1,7 @@
 """Runs of several real processes on this machine, of which none is left behind."""
 
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -47,6 +48,7 @@ def started(
             with (folder / f"{i}.txt").open("ab") as file:
                 command = [sys.executable, "-m", "experiments.train", *flags]
                 where = {"cwd": ROOT, "env": environment, "start_new_session": True}
+                where["preexec_fn"] = _die_with_parent
                 running.append(subprocess.Popen(command, stdout=file, stderr=file, **where))
         yield running
     finally:
@@ -54,6 +56,11 @@ def started(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _die_with_parent() -> None:
+    """Asks Linux to kill this process where the tests themselves are killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def commands(given: list[str], run: pathlib.Path, count: int, *more: str) -> list[list[str]]:
