@@ -18,7 +18,7 @@ OTHER_END = $(if $(filter $(VENV)/ready-3.11.%,$(READY)),3.13 3.12,3.11)
 PYENV_ROOT ?= $(HOME)/.pyenv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench aot bench-kernels bench-input criteo-generated clean
+.PHONY: help setup demo test test-all check format bench aot scaling bench-kernels bench-input criteo-generated clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1\t/p' Makefile | expand -t 16
@@ -62,6 +62,10 @@ bench: $(READY) ## measure [BENCH_FLAGS=... BENCH_LAUNCH_FLAGS=... BENCH_EXECUTI
 
 aot: $(AOT)/ready ## compile the kernels for TPUs and an H200 that are not here [AOT_FLAGS=...]
 	@$(AOT)/bin/python -m experiments.aot $(AOT_FLAGS)
+
+scaling: $(AOT)/ready ## compile training steps for TPUs that are not here [SCALING_FLAGS=...]
+	@PYTHONPATH=$$($(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])') \
+	    $(AOT)/bin/python -m experiments.bench_scaling $(SCALING_FLAGS)
 
 bench-kernels: $(READY) ## measure the block-sparse kernels [KERNEL_FLAGS=...]
 	@$(RUN) experiments.bench_kernels $(KERNEL_FLAGS)

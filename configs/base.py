@@ -78,7 +78,7 @@ def base(
     config.devices = 1  # how many of them share the run: its batches, unless `mesh` says otherwise
     config.mesh = ConfigDict()
     config.mesh.fsdp = 1  # of them, that share the weights and their moments beside the batches
-    config.mesh.model = 1  # of them, that share the weights' columns in place of the batches
+    config.mesh.model = 1  # of them, that share the weights' columns or rows in place of batches
     config.mesh.rules = ()  # mappings with the fields of train.sharding.Rule; the first match wins
     config.execution = "masked"  # or sparse: live blocks alone where masks are fixed; or auto
     config.density = "0.1"  # share of blocks kept, an exact decimal; a sparsity of 90% is 0.1

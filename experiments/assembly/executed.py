@@ -10,7 +10,7 @@ from sparsity.target import Target
 from sparsity.train.execution import FIXED, MASKED, Choice, Execution, choices
 from sparsity.train.facts import facts
 from sparsity.train.forward import Model
-from sparsity.train.optimizer import coupled
+from sparsity.train.optimizer import clipped, coupled
 from sparsity.units.partition import Partition
 
 GLOBALLY = "blocks are chosen over all layers together, so that a layer's count is not the plan's"
@@ -28,6 +28,7 @@ def executed(
     if config["execution"] == "masked":
         return MASKED
     method, partition, prox = taught
+    section = config["optimizer"]
     several = place.mesh.size > 1
     return Execution(
         mode=config["execution"],
@@ -36,7 +37,8 @@ def executed(
         mesh=place.mesh if several else None,
         platform=place.mesh.devices.flat[0].platform,
         refusal=_refusal(config, place),
-        coupled=coupled(config["optimizer"]["name"], prox),
+        coupled=coupled(section["name"], prox),
+        clipped=clipped(section.get("clip"), section.get("accumulate", 1)),
         facts=facts(method, partition, shapes[0]),
     )
 

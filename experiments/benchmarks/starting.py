@@ -6,10 +6,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from experiments.benchmarks.clocks import medians, timed
+from experiments.benchmarks.clocks import deciding, medians, timed
 from experiments.benchmarks.rows import Figure
 
 ROOT = Path(__file__).parents[2]
@@ -64,47 +64,69 @@ def imports(rounds: int) -> list[Figure]:
 
 def first_step(rounds: int) -> list[Figure]:
     """From the command to the end of the first step, beside a bare script of the same network."""
+    return _first_step(rounds, "cold", dict.fromkeys(_NAMES, ""))
+
+
+def first_step_cached(rounds: int) -> list[Figure]:
+    """The same where a launch before it has left its compiled programs on the disk."""
     with tempfile.TemporaryDirectory() as folder:
-        kept = {name: f"{folder}/{name}" for name in ("bare", "dense", ARGUMENT)}
-        runs: dict[str, Callable[[], float]] = {}
-        for state in ("cold", "with the cache"):
-            for name, cache in kept.items():
-                place = cache if state != "cold" else ""
-                run = _bare if name == "bare" else _launched
-                runs[f"{name}, {state}"] = lambda r=run, n=name, c=place: r(n, c)
+        kept = {name: f"{folder}/{name}" for name in _NAMES}
         for name, cache in kept.items():
-            (_bare if name == "bare" else _launched)(name, cache)
-        found = medians(rounds, runs)
-    return [_beside_bare(name, seconds, found) for name, seconds in found.items()]
+            _run(name, cache)
+        return _first_step(rounds, "with the cache", kept)
 
 
-def _beside_bare(name: str, seconds: float, found: dict[str, float]) -> Figure:
-    ratio = seconds / found[f"bare, {name.split(', ')[1]}"]
-    return Figure(f"to the first step: {name}", seconds, "s", f"{ratio:.2f} x the bare script")
+_NAMES = ("bare", "dense", ARGUMENT)
+
+
+def _first_step(rounds: int, state: str, caches: Mapping[str, str]) -> list[Figure]:
+    found = medians(rounds, {n: lambda n=n, c=c: _run(n, c) for n, c in caches.items()})
+    return [
+        Figure(
+            f"to the first step: {name}, {state}",
+            seconds,
+            "s",
+            f"{seconds / found['bare']:.2f} x the bare script",
+        )
+        for name, seconds in found.items()
+    ]
+
+
+def _run(name: str, cache: str) -> float:
+    return _bare(cache) if name == "bare" else _launched(name, cache)
 
 
 def _process(code: str) -> float:
-    return timed(lambda: subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)).wall
+    return spent(lambda: subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True))
 
 
-def _bare(name: str, cache: str) -> float:
+def _bare(cache: str) -> float:
     code = f"CACHE = {cache!r}\n{BARE}"
-    return until([sys.executable, "-c", code])
+    return spent(lambda: until([sys.executable, "-c", code]))
 
 
 def _launched(name: str, cache: str) -> float:
     folder = Path(tempfile.mkdtemp())
     try:
-        return until(
-            [
-                *(sys.executable, "-m", "experiments.train", f"--cache={cache}"),
-                *(f"--config=configs/digits.py:{name}", f"--workdir={folder}"),
-                *(f"--config.density={1 if name == 'dense' else 0.1}", "--config.log_every=1"),
-            ],
-            lambda: b'"train"' in _contents(folder / "metrics.jsonl"),
-        )
+        line = [
+            *(sys.executable, "-m", "experiments.train", f"--cache={cache}"),
+            *(f"--config=configs/digits.py:{name}", f"--workdir={folder}"),
+            *(f"--config.density={1 if name == 'dense' else 0.1}", "--config.log_every=1"),
+        ]
+        begun = lambda: b'"train"' in _contents(folder / "metrics.jsonl")
+        return spent(lambda: until(line, begun))
     finally:
         shutil.rmtree(folder)
+
+
+def spent(run: Callable[[], object]) -> float:
+    """Seconds of the processes that a call starts and sees the end of, by the deciding clock."""
+    before = os.times()
+    wall = timed(run).wall
+    after = os.times()
+    if deciding() == "wall":
+        return wall
+    return sum(after[2:4]) - sum(before[2:4])  # user's and system's, of children that have ended
 
 
 def until(line: list[str], begun: Callable[[], bool] = lambda: False) -> float:

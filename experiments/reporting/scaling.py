@@ -18,6 +18,10 @@ HEAD = (
 )
 SORTS = ("all-reduce", "all-gather", "reduce-scatter")
 COMMAND = "python -m experiments.bench_scaling"
+REPEATED = (
+    "Rows that are asked for and not here are compiled by the next call, one after the other, a few minutes of a "
+    "core each."
+)
 READING = (
     "The training step of configs/imagenet.py (ResNet-50, 224x224 unless a heading says otherwise, products in "
     "bfloat16, SGD with momentum; dense, and gradual magnitude pruning's fine-tuning step under masks of 16x16 "
@@ -70,7 +74,7 @@ def write(stem: Path, versions: Mapping[str, Any], rows: Sequence[Row]) -> list[
 def page(versions: Mapping[str, Any], rows: Sequence[Row], picture: str) -> str:
     """The document."""
     listed = ", ".join(f"{name} {version}" for name, version in versions["versions"].items())
-    made = f"`{COMMAND}`; Python {versions['python']}, {listed}."
+    made = f"`{COMMAND}`; Python {versions['python']}, {listed}. {REPEATED}"
     parts = ["# More devices", READING, made, *findings(rows), f"![memory]({picture})"]
     for target, mesh, side in dict.fromkeys((r["target"], r["mesh"], r["side"]) for r in rows):
         own = [r for r in rows if (r["target"], r["mesh"], r["side"]) == (target, mesh, side)]

@@ -35,6 +35,10 @@ CLOCKS = {
     ),
     "wall": "Verdicts are given by the wall's time: a CPU's processor time says nothing of a device.",
 }
+SURROUNDED = (
+    "Imports and the way to the first step by the processor time of their processes where the device is the "
+    "CPU, else by the wall's, as all the other rows."
+)
 COMMAND = "python -m experiments.bench"
 
 
@@ -88,7 +92,8 @@ def page(found: Mapping[str, Any]) -> str:
     if not any(device.startswith("gpu") for device in found.get("masks", {})):
         lines += [_unmeasured(), ""]
     for results in found.get("launch", {}).values():
-        lines += ["# What surrounds the steps", "", _where(results), "", _how(results), ""]
+        lines += ["# What surrounds the steps", "", SURROUNDED, ""]
+        lines += [_where(results), "", f"`{results['command']}`", ""]
         lines += [*_launch(results["rows"]), ""]
     return "\n".join(lines)
 
@@ -151,5 +156,8 @@ def table(rows: Rows) -> str:
 
 
 def _launch(rows: Rows) -> list[str]:
-    lines = [f"| {r['what']} | {r['measured']:.3g} {r['unit']} | {r['note']} |" for r in rows]
-    return ["| what | median | beside |", "| --- | --- | --- |", *lines]
+    lines = [
+        f"| {r['what']} | {r['measured']:.3g} {r['unit']} | {r['note']} | {r['rounds']} | {r['load']} |"
+        for r in rows
+    ]
+    return ["| what | median | beside | rounds | load average |", "| --- " * 5 + "|", *lines]

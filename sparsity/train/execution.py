@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jax.sharding import Mesh
 
-from sparsity.plan.phases import Kind, Plan
+from sparsity.plan.phases import Kind, Plan, starts
 from sparsity.target import Target
 from sparsity.train import estimates
 from sparsity.train.engaged import Way, Ways
@@ -32,6 +32,7 @@ class Execution(NamedTuple):
     platform: "cpu", "gpu" or "tpu".
     refusal:  why no layer of this run can be multiplied by live blocks, in words, or "".
     coupled:  why the optimiser cannot move live blocks without the dead ones, in words, or "".
+    clipped:  steps whose gradients are averaged and then clipped as one; 1 where none are.
     facts:    of the method.
     """
 
@@ -42,6 +43,7 @@ class Execution(NamedTuple):
     platform: str = "cpu"
     refusal: str = ""
     coupled: str = ""
+    clipped: int = 1
     facts: Facts = Facts()
 
 
@@ -127,10 +129,16 @@ def _why_dense_storage(execution: Execution, plan: Plan, index: int) -> str:
 
     Dead weights are 0 where the phase zeroes them, and nothing to anybody where no unit ever comes back.
     Their moments are 0 where they were restarted on entering, and nothing to anybody where they will be
-    before a unit can come back.
+    before a unit can come back. Their gradients are 0 from the phase's first step on; what was accumulated
+    before it is in the norm that clips the others.
     """
     if execution.coupled or execution.facts.reads:
         return execution.coupled or "the method computes with them"
+    if starts(plan)[index] % execution.clipped and plan[index].reset != "restarted":
+        return (
+            f"the phase begins within an accumulation of {execution.clipped} steps, whose norm for the "
+            "clip counts gradients of dead ones"
+        )
     back = _revival(plan, index)
     if plan[index].dead == "kept" and (back is not None or execution.facts.penalises):
         return "dead ones are kept and decay" + (

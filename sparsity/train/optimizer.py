@@ -22,7 +22,16 @@ from sparsity.train import directions, rates
 from sparsity.train.freezing import frozen, hold
 from sparsity.train.rates import schedule
 
-__all__ = ["coupled", "frozen", "hold", "optimizer", "phase_scaled", "proximal", "schedule"]
+__all__ = [
+    "clipped",
+    "coupled",
+    "frozen",
+    "hold",
+    "optimizer",
+    "phase_scaled",
+    "proximal",
+    "schedule",
+]
 
 Tree = Any
 Prox = Callable[[Tree, Any], Tree]
@@ -57,9 +66,11 @@ def optimizer(
                    in PyTorch and the ImageNet recipes); beside them in adamw, lion, adafactor, lamb.
     gates_learning_rate: factor on the learning rate of the gates.
     gates_weight_decay: decays every gate, in the same place; None is weight_decay.
-    clip:          largest norm of the whole gradient, params and gates together.
+    clip:          largest norm of the whole gradient, params and gates together; of the mean of those that
+                   are accumulated.
     prox:          (trained, step size) -> trained, see `proximal`.
-    accumulate:    gradients averaged per update of the weights.
+    accumulate:    gradients averaged per update of the weights: k of them from batches of b examples make
+                   the update of one batch of k*b. Nothing else of the chain sees the calls in between.
 
     Raises ValueError for a name that does not exist and a setting that the optimiser has no use for;
     `named.call` refuses a setting that does not exist.
@@ -117,6 +128,11 @@ def coupled(name: str, prox: Prox | None) -> str:
         "adafactor": "adafactor's moments are of whole rows and columns",
     }
     return reasons.get(name, "")
+
+
+def clipped(clip: float | None, accumulate: int) -> int:
+    """Calls of update whose gradients are averaged and clipped as one; 1 where none are."""
+    return 1 if clip is None else accumulate
 
 
 def phase_scaled() -> optax.GradientTransformationExtraArgs:

@@ -3,10 +3,10 @@
     data    shares the rows of a batch; weights lie whole on each of its devices
     fsdp    shares the rows of a batch too, and weights with all that is remembered of them: a step gathers a
             weight where it is used, and scatters its gradient
-    model   shares the columns of weights and whatever is computed from them, and no rows
+    model   shares the columns or rows of weights and whatever is computed from them, and no rows of a batch
 
-The compiler plans what crosses between devices. Numbers per unit lie as the blocks do that they stand for,
-where shards end where blocks end, else on every device; so the choice of masks gathers no weight.
+Numbers per unit lie as the blocks do that they stand for where shards end where blocks end, else on every
+device; so the choice of masks gathers no weight.
 """
 
 import fnmatch
@@ -22,8 +22,24 @@ from sparsity.train.moments import map_owned
 from sparsity.train.state import TrainState, trained
 from sparsity.units.partition import Partition, View, leaves, path_of, unit_sharding
 
-AXES = ("data", "fsdp", "model")
-ROWS = PartitionSpec(("data", "fsdp"))  # of a batch
+AXES = DATA, FSDP, MODEL = "data", "fsdp", "model"
+ROWS = PartitionSpec((DATA, FSDP))  # of a batch
+# Entries of a leaf that lies whole on every device: to send it costs more than to keep it.
+SMALL = 1024
+# Which axis "model" shares out by itself, from the last, where the first of these patterns matches. Heads are
+# computed by themselves. A perceptron's inner width is cut on both of its sides, so that a pair of layers sends
+# one array; of cut outputs alone every layer would send one. Patches are whole, and so is what layers add to
+# them and their norms read. Else outputs.
+CUTS = (
+    ("*embed/kernel", None),
+    ("*positions", None),
+    ("*query/kernel", -2),
+    ("*key/kernel", -2),
+    ("*value/kernel", -2),
+    ("*/out/kernel", -3),
+    ("*/mlp_out/kernel", -2),
+    ("*", -1),
+)
 
 Tree = Any
 
@@ -50,9 +66,9 @@ class Layout(NamedTuple):
 def layout(mesh: Mesh, partition: Partition, params: Tree, rules: Sequence[Rule] = ()) -> Layout:
     """How the parameters (arrays or shapes) lie: as the first rule says, else by what divides.
 
-    By itself "model" takes the last axis of a leaf and "fsdp" another: of those that divide, first one
-    whose shards end where blocks end, then the longest. What does not divide, and every vector, lies on
-    all devices. Raises ValueError for a rule that matches nothing, names no axis of the mesh or one twice,
+    By itself "model" takes the axis of CUTS and "fsdp" another: of those that divide, first one whose shards
+    end where blocks end, then the longest. What does not divide, every vector and what is SMALL lies on all
+    devices. Raises ValueError for a rule that matches nothing, names no axis of the mesh or one twice,
     has not one entry per axis of a leaf, or does not divide it.
     """
     found = leaves(params)
@@ -122,7 +138,7 @@ def _lying(
     for rule in rules:
         if fnmatch.fnmatchcase(path, rule.pattern):
             return NamedSharding(mesh, _asked(mesh, path, shape, rule))
-    return NamedSharding(mesh, _by_itself(mesh, shape, view))
+    return NamedSharding(mesh, _by_itself(mesh, path, shape, view))
 
 
 def _asked(mesh: Mesh, path: str, shape: tuple[int, ...], rule: Rule) -> PartitionSpec:
@@ -139,16 +155,22 @@ def _asked(mesh: Mesh, path: str, shape: tuple[int, ...], rule: Rule) -> Partiti
     return PartitionSpec(*rule.axes)
 
 
-def _by_itself(mesh: Mesh, shape: tuple[int, ...], view: View | None) -> PartitionSpec:
-    axes: list[str | None] = [None] * len(shape)
-    if len(shape) < 2:
+def _by_itself(mesh: Mesh, path: str, shape: tuple[int, ...], view: View | None) -> PartitionSpec:
+    if len(shape) < 2 or math.prod(shape) < SMALL:
         return PartitionSpec()
-    if mesh.shape["model"] > 1 and shape[-1] % mesh.shape["model"] == 0:
-        axes[-1] = "model"
-    fits = [i for i, n in enumerate(shape) if axes[i] is None and n % mesh.shape["fsdp"] == 0]
-    if mesh.shape["fsdp"] > 1 and fits:
-        axes[max(fits, key=lambda i: (_whole(view, i, mesh.shape["fsdp"]), shape[i]))] = "fsdp"
+    axes: list[str | None] = [None] * len(shape)
+    cut = next(axis for pattern, axis in CUTS if fnmatch.fnmatchcase(path, pattern))
+    if cut and -cut <= len(shape) and _divides(mesh, MODEL, shape[cut]):
+        axes[cut] = MODEL
+    fits = [i for i, n in enumerate(shape) if axes[i] is None and _divides(mesh, FSDP, n)]
+    if fits:
+        axes[max(fits, key=lambda i: (_whole(view, i, mesh.shape[FSDP]), shape[i]))] = FSDP
     return PartitionSpec(*axes)
+
+
+def _divides(mesh: Mesh, axis: str, size: int) -> bool:
+    """Whether there is something to share out, and it comes out even."""
+    return mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0
 
 
 def _whole(view: View | None, axis: int, devices: int) -> bool:

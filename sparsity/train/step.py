@@ -11,30 +11,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from sparsity.contract import Method, Signals
-from sparsity.train import engaged, moments
-from sparsity.train.descent import (
-    Draw,
-    Held,
-    Parts,
-    Span,
-    batch_at,
-    buried,
-    descent,
-    with_state,
-)
+from sparsity.train import between, engaged
+from sparsity.train.descent import Draw, Held, Parts, Span, descent, with_state
 from sparsity.train.engaged import Engaged, Ways
 from sparsity.train.execution import MASKED, Execution
 from sparsity.train.forward import Model
+from sparsity.train.gathering import gathering
 from sparsity.train.objectives import Objective
 from sparsity.train.sharding import Layout, held
-from sparsity.train.state import TrainState, create, no_sums, trained
-from sparsity.train.unchanged import unchanged
-from sparsity.units.changes import changes, spread_of
-from sparsity.units.partition import Partition, Units, leaves
+from sparsity.train.state import TrainState, create, no_sums
+from sparsity.units.partition import Partition, Units
 
 __all__ = ["Draw", "Programs", "Span", "programs"]
 
@@ -92,6 +81,7 @@ def programs(
     lies: how a state's leaves are shared out over devices; None leaves them where they come.
     """
     tx = optax.with_extra_args_support(tx)
+    model = gathering(model, lies) if lies else model
     count: collections.Counter = collections.Counter()
     parts = Parts(model, method, partition, tx, draw, objective, execution)
     hold = functools.partial(held, lies) if lies else lambda state: state
@@ -116,83 +106,28 @@ def programs(
 
     def tick(state, context, signals, *, zero_moments=False, dead="kept"):
         count["tick", str(context.phase), zero_moments, dead] += 1
-        old = method.masks(state.wrapped, context)
-        wrapped = method.update(state.wrapped, context, signals)
-        new = method.masks(wrapped, context)
-        wrapped = buried(partition, method, wrapped, context, dead)
-        opt, tree = state.opt, trained(wrapped)
-        if zero_moments:
-            opt = moments.zero_units(tx, opt, tree, unchanged(partition, old, new, tree))
-        seen = {**leaves(tree), **leaves({"signals": signals})}
-        finite = {path: jnp.all(jnp.isfinite(x)) for path, x in seen.items()}
-        soft = dict(method.apply(wrapped, context).multipliers)
-        report = {
-            "masks": changes(old, new),
-            "multipliers": spread_of(partition, soft, context.target),
-            "finite": finite,
-        }
-        return hold(state._replace(wrapped=wrapped, opt=opt)), report
+        new, report = between.tick(parts, state, context, signals, zero_moments, dead)
+        return hold(new), report
 
     def bury(state, context):
         count["bury", str(context.phase)] += 1
-        wrapped = buried(partition, method, state.wrapped, context, "zeroed")
-        return hold(state._replace(wrapped=wrapped))
+        return hold(between.bury(parts, state, context))
 
     def restart(state):
         count["restart",] += 1
-        return hold(state._replace(opt=moments.restart(tx, state.opt, trained(state.wrapped))))
+        return hold(between.restart(parts, state))
 
     def signals(state, source, context):
         count["signals", str(context.phase)] += 1
-        applied = method.apply(state.wrapped, context)
-
-        def loss_of(params, ahead):
-            batch, _, for_model = batch_at(parts, state, source, ahead)
-            logits, _ = model.apply(
-                params, state.mutable, batch["image"], True, applied.hooks, for_model
-            )
-            return jnp.mean(objective.fit(logits, batch["label"]))
-
-        def add(ahead, sums):
-            grads = jax.grad(loss_of)(applied.params, ahead)
-            squares = jax.tree.map(jnp.square, grads) if method.needs.grads_squared else None
-            return jax.tree.map(jnp.add, sums, (grads, squares))
-
-        zeros = jax.tree.map(jnp.zeros_like, applied.params)
-        start = (zeros, zeros if method.needs.grads_squared else None)
-        total = jax.lax.fori_loop(0, method.needs.batches, add, start)
-        grads, squares = jax.tree.map(lambda x: x / method.needs.batches, total)
-        return Signals(grads if method.needs.grads else None, squares)
+        return between.signals(parts, state, source, context)
 
     def evaluate(state, context, batch):
         count["evaluate", str(context.phase)] += 1
-        applied = method.apply(state.wrapped, context)
-        logits, _ = model.apply(applied.params, state.mutable, batch["image"], False, applied.hooks)
-        weight = batch["weight"]
-        right = objective.right(logits, batch["label"])
-        losses = objective.loss(logits, batch["label"])
-        ranked = {}
-        if objective.score is not None:
-            ranked = {"scores": objective.score(logits), "labels": batch["label"]}
-        return {
-            **ranked,
-            # A padded example counts nothing, whatever it holds.
-            "loss": jnp.sum(jnp.where(weight > 0, losses * weight, 0.0)),
-            "correct": jnp.sum(right * weight),
-            "examples": jnp.sum(weight),
-        }
+        return between.evaluate(parts, state, context, batch)
 
     def settle(state, source, context, *, batches):
         count["settle", str(context.phase)] += 1
-        applied = method.apply(state.wrapped, context)
-
-        def forward(ahead, mutable):
-            batch, _, for_model = batch_at(parts, state, source, ahead)
-            return model.apply(
-                applied.params, mutable, batch["image"], True, applied.hooks, for_model
-            )[1]
-
-        return hold(state._replace(mutable=jax.lax.fori_loop(0, batches, forward, state.mutable)))
+        return hold(between.settle(parts, state, source, context, batches))
 
     return Programs(
         # As one program where weights are shared out, so that none is ever whole on one device.

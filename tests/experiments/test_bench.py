@@ -180,15 +180,23 @@ def test_the_page_and_the_picture_hold_what_was_measured(tmp_path):
         "launch",
         {
             "command": "another",
-            "rounds": 3,
-            "rows": [{"what": "an import", "measured": 1.25, "unit": "s", "note": "slow"}],
+            "rows": [
+                {
+                    "what": "an import",
+                    "measured": 1.25,
+                    "unit": "s",
+                    "note": "slow",
+                    "rounds": 3,
+                    "load": 5.5,
+                }
+            ],
         },
     )
     page = (tmp_path / "speed.md").read_text()
     for one in shown:
         assert f"| {' | '.join(speed.cells(one))} |" in page
     assert "the command" in page and "seed 5" in page and "jax " + jax.__version__ in page
-    assert "not measured" in page and "| an import | 1.25 s | slow |" in page
+    assert "not measured" in page and "| an import | 1.25 s | slow | 3 | 5.5 |" in page
     tree = ElementTree.parse(tmp_path / "speed.svg")
     assert "net, what: 1.010; net, what: 1.200" in tree.getroot().attrib["aria-label"]
     assert len(json.loads((tmp_path / "speed.json").read_text())) == 2

@@ -32,6 +32,13 @@ def test_a_process_is_timed_to_what_it_has_begun_and_then_ended(tmp_path):
     assert mark.exists() and 0 < seconds < 300
 
 
+def test_a_process_is_charged_with_its_work_and_not_with_what_it_waits_for():
+    busy = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    charged = lambda code: starting.spent(lambda: starting.until([sys.executable, "-c", code]))
+    assert charged(busy) >= 0.5
+    assert charged("import time; time.sleep(2)") < 1.5
+
+
 def test_raw_arrays_are_written_whole(tmp_path):
     arrays = [np.arange(10), np.ones((3, 4), np.float32)]
     keeping.raw(tmp_path / "raw", arrays)

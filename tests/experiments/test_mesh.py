@@ -119,6 +119,14 @@ def test_each_device_has_its_share_of_weights_and_moments(shared):
     assert here < whole / 8 + 2 * 522 + 10  # biases and counts are on every device
 
 
+def test_no_device_makes_a_whole_weight(shared):
+    experiment, _ = shared
+    create = experiment.shared.programs.create.lower(jax.random.key(0), experiment.inputs)
+    text = create.compile().as_text()
+    assert "f32[256,32]" in text or "f32[32,256]" in text
+    assert not [whole for whole in ("[256,256]", "[65536]") if whole in text]
+
+
 def test_the_units_of_a_weight_lie_with_it(shared):
     experiment, state = shared
     for name, group in experiment.target.partition.items():

@@ -15,7 +15,7 @@ from sparsity.train.facts import facts
 from sparsity.train.forward import linen
 from sparsity.train.loop import Every, Run
 from sparsity.train.objectives import cross_entropy
-from sparsity.train.optimizer import coupled, optimizer
+from sparsity.train.optimizer import clipped, coupled, optimizer
 from sparsity.train.step import programs
 from sparsity.units.blocks import Rule, blocks
 
@@ -66,6 +66,7 @@ def setting(make, plan, mode, *, net=None, rules=(), density="0.25", options=Non
         batch=BATCH,
         platform="cpu",
         coupled=coupled(settings["name"], settings.get("prox")),
+        clipped=clipped(settings.get("clip"), settings.get("accumulate", 1)),
         facts=facts(method, target.partition, shapes),
     )
     made = programs(model, method, target.partition, tx, draw, cross_entropy(), run_by)

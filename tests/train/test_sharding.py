@@ -6,6 +6,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
+from sparsity.models.vit import ViT
 from sparsity.train.sharding import AXES, Rule, layout
 from sparsity.units.blocks import Rule as Blocks
 from sparsity.units.blocks import blocks, partition_of
@@ -48,6 +49,42 @@ def test_model_takes_the_columns_and_fsdp_what_is_left():
     assert found["params/dense/kernel"] == P("fsdp", "model")
     assert found["params/wide/kernel"] == P("fsdp", "model")
     assert found["params/conv/kernel"] == P(None, None, "fsdp", "model")
+
+
+def transformer():
+    """Shapes of a vision transformer's first layer and of what surrounds the layers, and their partition."""
+    model = ViT(classes=100, heads=(4, 4), mlp=(256, 256))
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    tree = jax.eval_shape(model.init, jax.random.key(0), images)
+    layers = blocks(tree, [Blocks("*/kernel", (16, 16))], density="0.5", at_least=1)
+    return tree, partition_of(layers)
+
+
+def test_model_cuts_heads_and_a_perceptron_s_inner_width_and_leaves_what_layers_add_to():
+    tree, partition = transformer()
+    found = layout(mesh_of(1, 1, 4), partition, tree).params
+    layer = {
+        name: found[f"params/layer1/{name}/kernel"].spec for name in ("query", "out", "mlp_in")
+    }
+    assert layer == {
+        "query": P(None, "model", None),
+        "out": P("model", None, None),
+        "mlp_in": P(None, "model"),
+    }
+    assert found["params/layer1/mlp_out/kernel"].spec == P("model", None)
+    assert found["params/head/kernel"].spec == P(None, "model")
+    for path in ("params/embed/kernel", "params/positions"):
+        assert "model" not in found[path].spec
+
+
+def test_what_is_small_and_what_does_not_divide_lies_whole_on_every_device():
+    tree, partition = transformer()
+    found = layout(mesh_of(1, 8, 1), partition, tree).params
+    # 4 heads of 16, as a bias of two axes; three heads' worth of devices divide no axis of 64.
+    assert found["params/layer1/query/bias"].spec == P()
+    assert found["params/layer1/query/kernel"].spec == P("fsdp", None, None)
+    three = layout(jax.make_mesh((1, 1, 3), AXES, (AxisType.Auto,) * 3), partition, tree).params
+    assert not any("model" in lies.spec for lies in three.values())
 
 
 def test_the_first_rule_that_matches_wins():
