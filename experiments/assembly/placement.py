@@ -33,13 +33,28 @@ class Placement(NamedTuple):
         """Whether a weight may lie on several devices in parts."""
         return self.mesh.shape["fsdp"] * self.mesh.shape["model"] > 1
 
+    @property
+    def part(self) -> tuple[int, int]:
+        """(index, count): which of how many equal parts of a batch's rows this process feeds."""
+        over, found = NamedSharding(self.mesh, ROWS), {}
+        if over.is_fully_addressable or not self.here:
+            return 0, 1
+        for device, (rows,) in over.devices_indices_map((self.rows_over,)).items():
+            found.setdefault(device.process_index, set()).add(rows.indices(self.rows_over)[0])
+        # Processes that share a weight by its columns feed the same rows.
+        parts = sorted({tuple(sorted(rows)) for rows in found.values()})
+        return parts.index(tuple(sorted(found[jax.process_index()]))), len(parts)
+
     def put(self, tree: Any) -> Any:
         """The tree's arrays on every device."""
         if not self.here:
             return self._described(tree, PartitionSpec())
         if self.mesh.size == 1:
             return jax.device_put(tree, self.mesh.devices.item())
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        if everywhere.is_fully_addressable:
+            return jax.device_put(tree, everywhere)
+        return jax.tree.map(lambda x: _everywhere(x, everywhere), tree)
 
     def _described(self, tree: Any, spec: PartitionSpec) -> Any:
         lie = NamedSharding(self.mesh, spec)
@@ -63,6 +78,13 @@ class Placement(NamedTuple):
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), tree)
 
 
+def _everywhere(x: Any, sharding: NamedSharding) -> jax.Array:
+    """An array that every process has, as one of them all; they exchange nothing, so threads may do it."""
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return jax.device_put(x, sharding)
+    return jax.make_array_from_process_local_data(sharding, np.asarray(x), np.shape(x))
+
+
 def placement(platform: str, count: int, batch: int, fsdp: int = 1, model: int = 1) -> Placement:
     """The first `count` devices of a platform ("" takes the best there is).
 
@@ -80,11 +102,24 @@ def placement(platform: str, count: int, batch: int, fsdp: int = 1, model: int =
     except RuntimeError:
         here = ", ".join(dict.fromkeys(device.platform for device in jax.devices()))
         raise ValueError(f"there is no {platform} here, only: {here}; set device to it") from None
+    return shared(_chosen(found, count), batch, fsdp, model)
+
+
+def _chosen(found: list[jax.Device], count: int) -> list[jax.Device]:
+    """The first `count` devices; of several processes, as many of each."""
+    processes = jax.process_count()
+    see = "this process sees" if processes == 1 else f"{processes} processes see"
     if not 1 <= count <= len(found):
         raise ValueError(
-            f"devices is {count}, but this process sees {len(found)} of {found[0].platform}; take as many"
+            f"devices is {count}, but {see} {len(found)} of {found[0].platform}; take as many"
         )
-    return shared(found[:count], batch, fsdp, model)
+    each = [[d for d in found if d.process_index == i] for i in range(processes)]
+    if count % processes or count // processes > min(map(len, each)):
+        raise ValueError(
+            f"devices is {count}, of which each of {processes} processes has to have as many, and they have "
+            f"{', '.join(str(len(own)) for own in each)}; take {processes * min(map(len, each))}"
+        )
+    return [device for own in each for device in own[: count // processes]]
 
 
 def shared(

@@ -100,7 +100,7 @@ def feed(part: Part, seed: int, batch: int, place: Placement) -> Feed:
 
     def begin(start: int) -> Generator[Window, None, None]:
         steps = itertools.count(start)
-        read = present(part).training(seed, start, FOREVER, batch, _process())
+        read = present(part).training(seed, start, FOREVER, batch, place.part)
         return ahead(read, lambda rows: _window(place, rows, next(steps)), READY)
 
     return Feed(begin)
@@ -117,7 +117,7 @@ def specimen(part: Part, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 def scored(part: Part, batch: int, place: Placement) -> Iterator[dict[str, jax.Array]]:
     """The whole evaluation set in batches, each picture once; what fills up the last has weight 0."""
-    read = present(part).evaluation(batch, _process())
+    read = present(part).evaluation(batch, place.part)
     ready = ahead(read, functools.partial(place.rows, axis=0), READY)
     try:
         for rows in ready:
@@ -141,7 +141,3 @@ def present(part: Part) -> Stream:
     if isinstance(part, Absent):
         raise part.error
     return part
-
-
-def _process() -> tuple[int, int]:
-    return jax.process_index(), jax.process_count()

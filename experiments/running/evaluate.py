@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.assembly.assemble import Experiment
 from experiments.assembly.sets import held
+from experiments.processes.gathering import whole
 from sparsity.contract import Context
 from sparsity.train.loop import Diverged
 from sparsity.train.ranking import auc
@@ -67,7 +68,7 @@ def summary(
 ) -> dict[str, Any]:
     """What came out: accuracy, sparsity asked and achieved, parameters and MACs before and after."""
     config, uses = experiment.config, experiment.shared.uses
-    masks = jax.device_get(experiment.shared.programs.masks(state, context))
+    masks = whole(experiment.shared.programs.masks(state, context))
     live = _live_entries(experiment.target.partition, masks)
     weights = {layer.path: layer.entries for layer in experiment.layers if len(layer.shape) > 1}
     units = {name: (int(mask.sum()), mask.size) for name, mask in masks.items()}

@@ -10,7 +10,8 @@ SHOWN = 12  # differences of two configs that are listed
 # How a run is computed, and on how many devices: a run that goes on otherwise than it began has other last bits.
 BITS = ("execution", "devices", "mesh.fsdp", "mesh.model", "mesh.rules")
 # Where its data lie, and who reads them: a set is known by its name.
-ASIDE = (*BITS, "data.root", "data.workers", "data.processes")
+LOCAL = ("data.root", "data.workers", "data.processes")
+ASIDE = (*BITS, *LOCAL)
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ The numbers that a run leaves behind depend on its config, the versions, the dev
 count; never on how often it was stopped, or by what.
 """
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,20 +11,18 @@ from typing import Any
 
 from experiments.assembly.assemble import Experiment, assemble, begun, feed
 from experiments.assembly.executed import told
+from experiments.processes.gathering import whole
 from experiments.running import evaluate
 from experiments.running.ledger import Ledger
 from experiments.running.preemption import Preempted, Stop
-from experiments.running.profiles import Profile
-from experiments.running.progress import Pace, Progress
+from experiments.running.records import Records
 from experiments.running.session import Session
 from experiments.running.status import kept_status
-from experiments.running.tensorboard import Events
-from experiments.running.workdir import Workdir, claimed, in_use, read, refuse_other, write
+from experiments.running.workdir import Workdir, claimed, in_use, read, refuse_other
 from experiments.surroundings import surroundings
 from sparsity.contract import Context
 from sparsity.surgery import export
 from sparsity.target import final_context
-from sparsity.train import log
 from sparsity.train.descent import Held
 from sparsity.train.loop import Diverged, Every, Place, Record, Run, fit
 from sparsity.train.state import TrainState
@@ -42,21 +39,33 @@ def launch(
     status, where the numbers stop being finite, and again at once for a run that has diverged before;
     Preempted, its state saved, where it was asked to end; OSError where the disk gives out.
     """
-    config, here, session = _plain(config), Workdir(workdir), session or Session()
-    if (found := _finished(config, here, session)) is not None:
+    config, session = _plain(config), session or Session()
+    board = session.board
+    here = Workdir(workdir, ours=board.index == 0)
+    found = board.told("finished before", lambda: _finished(config, here, session))
+    if found is not None:
         return found
     experiment = assemble(config)
     with claimed(here):
-        refuse_other(config, here)
-        if (found := _finished(config, here, session)) is not None:
+        found = board.told("begun", lambda: _begin(experiment, here, session))
+        if found is not None:
             return found
-        write(here.config, config)
-        write(here.resolved, _resolved(experiment))
-        session.say(table(experiment.layers))
-        for line in told(experiment.shared.programs.execution, experiment.target, experiment.plan):
-            session.say(line)
         with kept_status(here, session):
             return _run(experiment, here, session)
+
+
+def _begin(experiment: Experiment, here: Workdir, session: Session) -> dict[str, Any] | None:
+    """Writes down what is to be run, and says it; or gives the summary of a run that has just been done."""
+    config = experiment.config
+    refuse_other(config, here)
+    if (found := _finished(config, here, session)) is not None:
+        return found
+    here.put(here.config, config)
+    here.put(here.resolved, _resolved(experiment))
+    session.say(table(experiment.layers))
+    for line in told(experiment.shared.programs.execution, experiment.target, experiment.plan):
+        session.say(line)
+    return None
 
 
 def _finished(config: Mapping[str, Any], here: Workdir, session: Session) -> dict[str, Any] | None:
@@ -86,82 +95,58 @@ def _end_status(here: Workdir) -> None:
     """Says "done" of a run that was killed between its summary and its status."""
     found = read(here.status) if here.status.exists() else {}
     if found.get("status") == "running" and not in_use(here):
-        write(here.status, {**found, "status": "done", "cause": ""})
+        here.put(here.status, {**found, "status": "done", "cause": ""})
 
 
 def _run(experiment: Experiment, here: Workdir, session: Session) -> dict[str, Any]:
-    config, made = experiment.config, experiment.shared.programs
     stop, ledger = session.stop or Stop(), Ledger(experiment, here, session)
-    stop.rescue = ledger.rescue
+    stop.rescue, stop.ending = ledger.rescue, ledger.fail
     stop.check()
-    fresh = begun(experiment)
-    state, acts = ledger.restore(fresh)
-    del fresh
-    start = int(state.step)
-    with contextlib.ExitStack() as stack:
-        stack.callback(ledger.lines.close)
-        progress = Progress(experiment.plan, start) if session.progress else None
-        events = (
-            Events(here.events, start, _records(here, start, session.say))
-            if session.events
-            else None
-        )
-        profile = Profile(here, session.profile)
-        for shown in (progress, events, profile):
-            if shown:
-                stack.callback(shown.close)
-        pace = Pace()
-
-        def emit(record: Record) -> None:
-            ledger.lines.write(record)
-            session.heard(record)
-            if progress:
-                progress.record(record)
-            if events:
-                events.write(record)
-                if pace.speed and record["event"] == "train":
-                    events.scalar("steps_per_second", pace.speed, record["step"])
-
-        def save(place: Place, state: TrainState) -> None:
-            with stop.busy:
-                ledger.save(place, state)
-
-        def watch(place: Place, state: Held) -> None:
-            ledger.at(place, state)
-            stop.check()
-            if (pace.at(place, state) or place.acts) and progress:
-                progress.at(place.step)
-            profile.at(place, state)
-
-        run = run_of(experiment, emit, save, watch, stop.check)
-        stack.callback(getattr(run.source, "close", lambda: None))
+    state, acts = ledger.restore(begun(experiment))
+    with Records(experiment, here, session, ledger.lines, int(state.step)) as records:
+        run = _surrounded(experiment, ledger, records, stop)
         try:
             state = fit(run, state, acts)
-            ledger.at(Place(config["steps"], LAST), state)
-            context = final_context(experiment.target, experiment.plan)
-            scores = run.evaluate(state, context)
-            summary = evaluate.summary(experiment, state, context, scores)
-            with stop.busy:
-                stop.check()
-                _export(experiment, here, state, context, summary)
-                # What depends on how the run came to its end, and not on the run alone.
-                summary["compilations"] = sum(made.compilations.values())
-                summary["seconds"] = ledger.seconds()
-                write(here.summary, summary)
+            return _concluded(experiment, run, ledger, state, stop)
         except Preempted:
             with stop.busy:
                 ledger.save_now()
             raise
-        return summary
+        finally:
+            getattr(run.source, "close", lambda: None)()
 
 
-def _records(here: Workdir, step: int, say: Callable[[str], None]) -> list[Record]:
-    """What the metrics hold of a step; nothing, and it is said, where they are damaged."""
-    try:
-        return [record for record in log.read(here.metrics) if record["step"] == step]
-    except ValueError as error:
-        say(str(error))
-        return []
+def _surrounded(experiment: Experiment, ledger: Ledger, records: Records, stop: Stop) -> Run:
+    """The loop's surroundings in a launch."""
+
+    def save(place: Place, state: TrainState) -> None:
+        with stop.busy:
+            ledger.save(place, state)
+
+    def watch(place: Place, state: Held) -> None:
+        ledger.at(place, state)
+        stop.check()
+        records.at(place, state)
+
+    return run_of(experiment, records.emit, save, watch, stop.check)
+
+
+def _concluded(
+    experiment: Experiment, run: Run, ledger: Ledger, state: TrainState, stop: Stop
+) -> dict[str, Any]:
+    """Evaluates and exports what the run has come to, and returns its summary, which is written last."""
+    ledger.at(Place(experiment.config["steps"], LAST), state)
+    context = final_context(experiment.target, experiment.plan)
+    scores = run.evaluate(state, context)
+    summary = evaluate.summary(experiment, state, context, scores)
+    with stop.busy:
+        stop.check()
+        _export(experiment, ledger.here, state, context, summary)
+        # What depends on how the run came to its end, and not on the run alone.
+        summary["compilations"] = sum(experiment.shared.programs.compilations.values())
+        summary["seconds"] = ledger.seconds()
+        ledger.here.put(ledger.here.summary, summary)
+    return summary
 
 
 # More acts than are due before any step: all of them are done.
@@ -200,14 +185,17 @@ def _export(
 ) -> None:
     """Writes the plain sparse model, with its masks and where it comes from."""
     folded = experiment.shared.fold(state.wrapped, context)
-    export.write(
-        here.path,
-        {**folded, **state.mutable},
-        partition=experiment.target.partition,
-        masks=experiment.shared.programs.masks(state, context),
-        layers=experiment.layers,
-        provenance={"config": experiment.config, "summary": dict(summary), **surroundings()},
-    )
+    params = whole({**folded, **state.mutable})
+    masks = whole(experiment.shared.programs.masks(state, context))
+    if here.ours:
+        export.write(
+            here.path,
+            params,
+            partition=experiment.target.partition,
+            masks=masks,
+            layers=experiment.layers,
+            provenance={"config": experiment.config, "summary": dict(summary), **surroundings()},
+        )
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,13 +24,21 @@ class Stop:
     """A request to end, and what is to be saved if the run does not answer it.
 
     busy:   held while files are written that must not be cut off.
-    rescue: what is called in place of the run, with busy held.
+    due:    whether to end at this place; of several processes, when all do.
+    grace:  seconds for the run to come to such a place.
+    rescue: what is called in place of the run, with busy held, where it comes to none.
+    left:   is called behind `rescue`, before the process ends.
+    ending: takes why another process ends this one.
     code:   the exit status of a process that ended so: 128 and the signal's number.
     """
 
     def __init__(self) -> None:
         self.busy = threading.RLock()
+        self.due: Callable[[], bool] = lambda: bool(self.reason)
+        self.grace = GRACE
         self.rescue: Callable[[], None] = lambda: None
+        self.left: Callable[[], None] = lambda: None
+        self.ending: Callable[[str], None] = lambda words: None
         self.reason = ""
         self.code = 0
 
@@ -41,19 +49,19 @@ class Stop:
 
     def check(self) -> None:
         """Raises Preempted once the run was asked to end."""
-        if self.reason:
+        if self.due():
             raise Preempted(self.reason)
 
 
 @contextlib.contextmanager
-def listening(stop: Stop, grace: float = GRACE) -> Iterator[None]:
+def listening(stop: Stop) -> Iterator[None]:
     """Turns this process's signals into requests to `stop`; a second signal waits for nothing."""
     here, there = socket.socketpair()
     there.setblocking(False)
     old_fd = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
     old = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     ended = threading.Event()
-    listener = threading.Thread(target=_listen, args=(here, stop, grace, ended), daemon=True)
+    listener = threading.Thread(target=_listen, args=(here, stop, ended), daemon=True)
     listener.start()
     try:
         yield
@@ -68,18 +76,19 @@ def listening(stop: Stop, grace: float = GRACE) -> Iterator[None]:
         here.close()
 
 
-def _listen(source: socket.socket, stop: Stop, grace: float, ended: threading.Event) -> None:
+def _listen(source: socket.socket, stop: Stop, ended: threading.Event) -> None:
     number = next((n for n in iter(lambda: _heard(source), 0) if n in SIGNALS), 0)
     if not number:
         return
     stop.ask(number)
-    source.settimeout(grace)
+    source.settimeout(stop.grace)
     with contextlib.suppress(TimeoutError):
         while _heard(source) not in (0, *SIGNALS):
             pass
     with stop.busy:
         if not ended.is_set():
             stop.rescue()
+            stop.left()
             os._exit(stop.code)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from experiments.running.preemption import Stop
+from sparsity.train.board import ALONE, Board
 from sparsity.train.loop import Record
 
 
@@ -16,6 +17,7 @@ class Session(NamedTuple):
     events:   whether TensorBoard's files are written.
     profile:  (first, behind the last) step to profile; () for none.
     heard:    is told each record of the metrics, once it is written.
+    board:    the notes of all processes of the run. Process 0 alone talks and writes the run's directory.
     """
 
     say: Callable[[str], None] = print
@@ -24,3 +26,4 @@ class Session(NamedTuple):
     events: bool = False
     profile: tuple[int, int] | tuple[()] = ()
     heard: Callable[[Record], None] = lambda record: None
+    board: Board = ALONE

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from experiments.running.preemption import Preempted
 from experiments.running.session import Session
-from experiments.running.workdir import Workdir, write
+from experiments.running.workdir import Workdir
 from experiments.surroundings import surroundings
 from sparsity.train.loop import Diverged
 
@@ -36,4 +36,4 @@ def _word(error: BaseException) -> tuple[str, str]:
 
 def set_status(here: Workdir, word: str, cause: str = "") -> None:
     """Writes how the run stands, and under what it runs."""
-    write(here.status, {"status": word, "cause": cause, **surroundings()})
+    here.put(here.status, {"status": word, "cause": cause, **surroundings()})

@@ -19,9 +19,15 @@ _FLOCK = "hhqqi"  # the system's struct flock: type, whence, start, length, proc
 
 
 class Workdir(NamedTuple):
-    """The files of a run, by name."""
+    """The files of a run, by name. ours: whether this process writes them, or another one of the run."""
 
     path: Path
+    ours: bool = True
+
+    def put(self, file: Path, value: Any) -> None:
+        """JSON into one of the files, where they are ours to write."""
+        if self.ours:
+            write(file, value)
 
     @property
     def config(self) -> Path:
@@ -82,6 +88,9 @@ def claimed(workdir: Workdir) -> Iterator[None]:
 
     Raises OSError where it cannot be made or written, and ValueError while another run is in it.
     """
+    if not workdir.ours:
+        yield
+        return
     path = workdir.path.resolve()
     try:
         make(path)

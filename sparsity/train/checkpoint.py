@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,88 +17,106 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from sparsity import disk
+from sparsity.train import shelf
+from sparsity.train.board import ALONE, Board
 from sparsity.train.packing import Leaf, Tree, describe, differences, pack, stored_as, unpack
 from sparsity.train.sums import damage, seal, version_of
 
 FORMAT = 1
-UNFINISHED = ".tmp"
-ASIDE = f".old{UNFINISHED}"
 
 
-def save(folder: Path, step: int, tree: Tree, extra: Mapping[str, Any], keep: int = 2) -> Path:
+def save(
+    folder: Path,
+    step: int,
+    tree: Tree,
+    extra: Mapping[str, Any],
+    keep: int = 2,
+    board: Board = ALONE,
+) -> Path:
     """Writes the checkpoint folder/<step> and deletes all but the newest `keep` up to this step.
 
     tree:  a pytree of arrays of numbers and bools (random keys as jax.random.key_data).
     extra: plain JSON data (tuples come back as lists).
+    board: of all processes, where there are several. Each calls this, and writes its parts of the arrays
+           into the folder, which all of them see; process 0 does the rest.
 
     Older ones go only once the new one is verified on disk. Raises ValueError for what can't be saved
     and OSError where it can't be written (a full disk): then nothing has changed.
     """
-    if jax.process_count() > 1:
-        raise ValueError(f"checkpoints are of one process, not of {jax.process_count()}")
+    if jax.process_count() != board.count:
+        raise ValueError(f"{jax.process_count()} processes save with notes of {board.count}")
     if keep < 1 or step < 0:
         raise ValueError(f"keep={keep}, step={step}: expected keep >= 1 and step >= 0")
     described = describe(tree)
     texts = {"tree.json": _json(list(described.items())), "extra.json": _json(dict(extra))}
     folder = folder.absolute()
-    final, unfinished = folder / str(step), folder / f"{step}{UNFINISHED}"
+    final = folder / str(step)
     try:
-        disk.make(folder)
-        recover(folder)
-        _write(unfinished, pack(tree, described), texts)
-        _replace(final, unfinished)
+        unfinished = Path(board.told("save begun", lambda: str(shelf.begin(folder, step))))
+        _write(unfinished, pack(tree, described))
+        board.told("save done", lambda: _finish(folder, step, texts))
     except Exception as error:
-        recover(folder)
+        if board.index == 0:
+            shelf.recover(folder)
         if (number := _os_error(error)) is None:
             raise
         problem = f"{os.strerror(number)}; not saved, older checkpoints are kept"
         raise OSError(number, problem, str(final)) from error
-    for old in [s for s in _steps(folder) if s <= step][:-keep]:
-        # Under another name first: killed halfway, it must not look like a checkpoint.
-        shutil.rmtree((folder / str(old)).rename(folder / f"{old}{UNFINISHED}"))
+    board.told("save kept", lambda: shelf.drop_older(folder, step, keep))
     return final
 
 
 def latest(folder: Path) -> int | None:
     """The newest step that was saved to the end, not verified; None where there is none."""
-    return max(_steps(folder), default=None)
+    return max(shelf.steps(folder), default=None)
 
 
 def restore(
-    folder: Path, like: Tree, step: int | None = None
+    folder: Path, like: Tree, step: int | None = None, board: Board = ALONE
 ) -> tuple[Tree, dict[str, Any], list[str]]:
     """(tree, extra, notes) of the newest checkpoint that is intact, or of `step` alone.
 
-    like: a tree of the same structure, shapes and dtypes (arrays or jax.ShapeDtypeStructs). Arrays get
-          its shardings; where it holds numpy arrays or numbers, so does the result.
+    like:  a tree of the same structure, shapes and dtypes (arrays or jax.ShapeDtypeStructs). Arrays get
+           its shardings; where it holds numpy arrays or numbers, so does the result.
+    board: of all processes, where there are several: each calls this, of whatever number had saved.
+           Process 0 verifies and chooses for all.
 
     The notes say which damaged checkpoints were passed over and why. Raises ValueError where none is
     intact, and where the newest intact one is of a later format or differs from `like`.
     """
-    steps = sorted(_steps(folder), reverse=True)
+    chosen, notes = board.told("restored", lambda: _newest_intact(folder, step))
+    return *_read(folder.absolute() / str(chosen), like), notes
+
+
+def _newest_intact(folder: Path, step: int | None) -> tuple[int, list[str]]:
+    steps = shelf.steps(folder)[::-1]
     if step is not None and step not in steps:
         raise ValueError(f"no checkpoint of step {step} in {folder}; there are {steps[::-1]}")
     notes: list[str] = []
     for tried in steps if step is None else [step]:
-        path = folder.absolute() / str(tried)
-        if not (problem := damage(path)):
-            return *_read(path, like), notes
+        if not (problem := damage(folder.absolute() / str(tried))):
+            return tried, notes
         notes.append(f"the checkpoint of step {tried} is damaged: {problem}")
     raise ValueError(f"no checkpoint to restore in {folder}" + "".join(f"\n  {n}" for n in notes))
 
 
-def _write(folder: Path, arrays: Mapping[str, Any], texts: Mapping[str, str]) -> None:
-    folder.mkdir()
+def _write(folder: Path, arrays: Mapping[str, Any]) -> None:
+    """The arrays, each process its own parts."""
     stored: Any = dict(arrays)  # Orbax's type for a tree of arrays takes no dict
     if stored:
         with _context(), _told_once():
             ocp.save(str(folder / "arrays"), stored)
+
+
+def _finish(folder: Path, step: int, texts: Mapping[str, str]) -> None:
+    """Adds the texts to arrays that are written, seals all, and verifies it."""
+    unfinished = shelf.unfinished(folder, step)
     for name, text in texts.items():
-        (folder / name).write_text(text)
-    seal(folder, FORMAT)
-    if problem := damage(folder):
+        (unfinished / name).write_text(text)
+    seal(unfinished, FORMAT)
+    if problem := damage(unfinished):
         raise OSError(errno.EIO, problem)
+    shelf.finish(folder, step)
 
 
 def _read(path: Path, like: Tree) -> tuple[Tree, dict[str, Any]]:
@@ -171,33 +188,6 @@ def _json(data: Any) -> str:
         return json.dumps(data, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"extra is not plain JSON data: {error}") from None
-
-
-def _steps(folder: Path) -> list[int]:
-    names = os.listdir(folder) if folder.is_dir() else []
-    return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
-
-
-def recover(folder: Path) -> None:
-    """Removes what a killed or failed save has left, and puts back what it had moved aside.
-
-    For whoever may write there: a save that is under way would lose what it has.
-    """
-    for path in folder.glob(f"[0-9]*{ASIDE}"):
-        final = path.with_name(path.name.removesuffix(ASIDE))
-        if not final.exists():
-            path.rename(final)
-    for path in folder.glob(f"[0-9]*{UNFINISHED}"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _replace(final: Path, unfinished: Path) -> None:
-    aside = final.with_name(f"{final.name}{ASIDE}")
-    if final.exists():  # a rename goes over no folder that holds something
-        final.rename(aside)
-    unfinished.rename(final)
-    disk.sync(final.parent)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _os_error(error: Exception) -> int | None:

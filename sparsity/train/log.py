@@ -43,6 +43,21 @@ class Lines:
         self._file.close()
 
 
+class Unwritten:
+    """In place of `Lines`, where another process of the run writes them."""
+
+    size = 0
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file, in order; a last line cut short by a kill is left out.
 

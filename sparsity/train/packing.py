@@ -131,7 +131,15 @@ def _like(leaf: Any, value: Any) -> Any:
         value = value.copy()  # a view would keep the whole pack alive
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         pinned = _pinned(leaf)
-        return jnp.array(value) if pinned is None else jax.device_put(value, pinned)
+        return jnp.array(value) if pinned is None else _put(value, pinned)
     if isinstance(leaf, np.ndarray):
         return value
     return value[()] if isinstance(leaf, np.generic) else value.item()
+
+
+def _put(value: Any, sharding: Any) -> jax.Array:
+    """The array on its devices; where other processes have some of them, without a word to these."""
+    if sharding.is_fully_addressable or isinstance(value, jax.Array):
+        return jax.device_put(value, sharding)
+    whole = np.asarray(value)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])

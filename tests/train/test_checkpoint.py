@@ -20,7 +20,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from sparsity.contract import State
 from sparsity.families import Pruned
 from sparsity.train import packing, sums
-from sparsity.train.checkpoint import FORMAT, latest, recover, restore, save
+from sparsity.train.checkpoint import FORMAT, latest, restore, save
+from sparsity.train.shelf import recover
 
 
 class Run(NamedTuple):
