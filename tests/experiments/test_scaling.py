@@ -75,7 +75,6 @@ def test_devices_share_the_batch_and_the_work(found):
 def test_weights_that_are_shared_out_are_gathered_and_held_in_parts(found):
     whole, parts = found("masked", 8), found("masked", 8, 8)
     kernels = 4 * (64 * 256 + 256 * 256)  # the last one's ten columns lie whole
-    # What is gathered, weights or their inputs, is the compiler's choice.
     assert "all-gather" in {one["kind"] for one in parts["exchanges"]}
     # Of weights and momentum an eighth is left on each device.
     assert whole["memory"]["arguments"] - parts["memory"]["arguments"] > 2 * kernels * 3 // 4
