@@ -1,7 +1,6 @@
 """Runs of several real processes on this machine, of which none is left behind."""
 
 import contextlib
-import ctypes
 import json
 import os
 import pathlib
@@ -23,6 +22,12 @@ from sparsity.units.partition import leaves
 ROOT = pathlib.Path(__file__).parents[3]
 LOST = 6  # seconds of silence after which a process is lost
 PATIENCE = 200  # seconds for anything at all; the machine of the tests may have other things to do
+
+# `experiments.train`, after it has asked Linux (PR_SET_PDEATHSIG) to be killed where the tests are.
+TRAIN = (
+    "import ctypes, runpy; ctypes.CDLL(None).prctl(1, 9); "
+    "runpy.run_module('experiments.train', run_name='__main__', alter_sys=True)"
+)
 
 
 def free_port() -> int:
@@ -46,9 +51,8 @@ def started(
     try:
         for i, flags in enumerate(commands):
             with (folder / f"{i}.txt").open("ab") as file:
-                command = [sys.executable, "-m", "experiments.train", *flags]
+                command = [sys.executable, "-c", TRAIN, *flags]
                 where = {"cwd": ROOT, "env": environment, "start_new_session": True}
-                where["preexec_fn"] = _die_with_parent
                 running.append(subprocess.Popen(command, stdout=file, stderr=file, **where))
         yield running
     finally:
@@ -56,11 +60,6 @@ def started(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _die_with_parent() -> None:
-    """Asks Linux to kill this process where the tests themselves are killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def commands(given: list[str], run: pathlib.Path, count: int, *more: str) -> list[list[str]]:
