@@ -56,7 +56,7 @@ def ended(folder, program, number):
 # update; each with the steps at which they come first under AC/DC's plan.
 WINDOWS = [
     ("train", (0, 1)),
-    ("evaluate", (30,)),
+    pytest.param("evaluate", (30,), marks=pytest.mark.slow),
     ("tick", (12,)),
     pytest.param("restart", (18,), marks=pytest.mark.slow),
     pytest.param("settle", (12,), marks=pytest.mark.slow),

@@ -46,6 +46,7 @@ def opened(folder, asked):
     return studies.opened(asked, folder.name, stored(folder), 3)
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_with_what_a_killed_one_has_left_and_stops_at_its_count(tmp_path):
     folder = tmp_path / "small"
     study = opened(folder, config())

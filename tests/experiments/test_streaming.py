@@ -101,6 +101,7 @@ class After(Stop):
             raise Preempted("enough")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argument", ["grid,plan=gradual"])
 def test_a_run_that_was_stopped_ends_with_the_same_bits(root, tmp_path, argument):
     """Under a score that looks at three batches ahead, with the statistics settled over two."""

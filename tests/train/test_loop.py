@@ -394,7 +394,11 @@ def test_any_optax_transform_drives_the_step():
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("sequential_attention", AxisType.Auto), ("gradual", AxisType.Explicit)]
+    ("name", "kind"),
+    [
+        pytest.param("sequential_attention", AxisType.Auto, marks=pytest.mark.slow),
+        ("gradual", AxisType.Explicit),
+    ],
 )
 def test_training_on_eight_devices_agrees_with_one(name, kind):
     run, _, records = _cached_setting(name)

@@ -66,6 +66,7 @@ def test_only_what_is_missing_is_printed(family, tmp_path, capsys):
     assert found[done.name].summary == {"steps": 1}
 
 
+@pytest.mark.slow
 def test_a_task_of_an_array_runs_its_own_place_in_the_list(family, tmp_path):
     short = [job for job in family if job.config["steps"] == 20]
     (path,) = slurm.prepared([family[0], *short], tmp_path, "--gres=gpu:1 --time=1:00:00")
