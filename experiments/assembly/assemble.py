@@ -15,7 +15,8 @@ from configs.fields import check
 from experiments.assembly import refusals
 from experiments.assembly.executed import executed
 from experiments.assembly.placement import Placement, placement
-from experiments.assembly.planned import plan_of, tuples
+from experiments.assembly.planned import plan_of
+from experiments.assembly.rules import rules
 from experiments.assembly.sets import Sets, drawing, feeding, load
 from experiments.assembly.shared_out import shared_out
 from sparsity import models
@@ -200,20 +201,10 @@ def feed(experiment: Experiment) -> Callable[..., Any]:
 
 
 def _rules(section: Mapping[str, Any]) -> list[Rule]:
-    if type(section["rules"]) not in (list, tuple):
-        raise ValueError(f"blocks.rules is a list of mappings, not {section['rules']!r}")
-    everything = {"pattern": "*", "block": section["block"]}
-    return [_rule(rule) for rule in (*section["rules"], everything)]
-
-
-def _rule(fields: Any) -> Rule:
-    if not hasattr(fields, "keys"):
-        raise ValueError(
-            f"a rule of blocks is a mapping with {', '.join(Rule._fields)}, not {fields!r}"
-        )
-    settings = tuples(fields)
-    refusals.refuse_rule(settings)
-    return call("a rule of blocks", Rule, settings=settings)
+    read = lambda given: rules(
+        "blocks.rules", "a rule of blocks", given, Rule, refusals.refuse_rule
+    )
+    return [*read(section["rules"]), *read([{"pattern": "*", "block": section["block"]}])]
 
 
 def _frozen(section: Any) -> str:

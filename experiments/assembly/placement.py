@@ -70,11 +70,12 @@ class Placement(NamedTuple):
 
     def rows(self, tree: Any, axis: int) -> Any:
         """The global arrays whose rows, along an axis, are those of every process's arrays in turn."""
+        spec = PartitionSpec(*[None] * axis, *ROWS)
         if not self.here:
-            return self._described(tree, PartitionSpec(*[None] * axis, *ROWS))
+            return self._described(tree, spec)
         if self.mesh.size == 1:
             return jax.device_put(tree, self.mesh.devices.item())
-        rows = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, *ROWS))
+        rows = NamedSharding(self.mesh, spec)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), tree)
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.assembly.placement import Placement
-from experiments.assembly.planned import tuples
-from sparsity.named import call
+from experiments.assembly.rules import rules
 from sparsity.train.sharding import Layout, Rule, layout
 from sparsity.units.partition import Partition
 
@@ -18,28 +17,21 @@ def shared_out(
     Raises ValueError for rules that are none, or that share nothing out.
     """
     given = config["mesh"]["rules"]
-    if type(given) not in (list, tuple):
-        raise ValueError(f"mesh.rules is a list of mappings, not {given!r}")
-    rules = [_rule(fields) for fields in given]
+    asked = rules("mesh.rules", "a rule of mesh.rules", given, Rule, _refuse)
     if not place.shares_weights:
-        if rules:
+        if asked:
             raise ValueError(
                 "mesh.rules say how weights are shared out, but mesh.fsdp and mesh.model are 1: no device "
                 "shares them"
             )
         return None
-    return layout(place.mesh, partition, params, rules)
+    return layout(place.mesh, partition, params, asked)
 
 
-def _rule(fields: Any) -> Rule:
-    if not hasattr(fields, "keys"):
-        raise ValueError(
-            f"a rule of mesh.rules is a mapping with {', '.join(Rule._fields)}, not {fields!r}"
-        )
-    settings = tuples(fields)
-    if type(settings.get("axes")) is not tuple:
+def _refuse(rule: Mapping[str, Any]) -> None:
+    """Axes that are no list."""
+    if type(rule.get("axes")) is not tuple:
         raise ValueError(
             f"a rule of mesh.rules has in `axes` one axis of the mesh, or None, per axis of a weight, not "
-            f"{settings.get('axes')!r}"
+            f"{rule.get('axes')!r}"
         )
-    return call("a rule of mesh.rules", Rule, settings=settings)

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sparsity.named import unknown
 from sparsity.train.moments import map_owned
 from sparsity.train.state import TrainState, trained
+from sparsity.units.blocks import refuse_unmatched
 from sparsity.units.partition import Partition, View, leaves, path_of, unit_sharding
 
 AXES = DATA, FSDP, MODEL = "data", "fsdp", "model"
@@ -117,11 +118,7 @@ def held(lies: Layout, state: TrainState) -> TrainState:
 
 
 def _check(rule: Rule, found: Mapping[str, Any]) -> None:
-    if not any(fnmatch.fnmatchcase(path, rule.pattern) for path in found):
-        listed = "\n  ".join(f"{path} {tuple(leaf.shape)}" for path, leaf in found.items())
-        raise ValueError(
-            f"the rule {rule.pattern!r} of mesh.rules matches no parameter; there are:\n  {listed}"
-        )
+    refuse_unmatched(f"the rule {rule.pattern!r} of mesh.rules", rule.pattern, found)
     named = [axis for axis in rule.axes if axis is not None]
     for axis in named:
         if axis not in AXES:

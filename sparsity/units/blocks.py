@@ -2,7 +2,7 @@
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -99,11 +99,7 @@ def blocks(
             raise ValueError(f"{rule.pattern}: block {rule.block!r} is not two positive integers")
         if rule.density is not None:
             exact(rule.density)
-        if not any(fnmatch.fnmatchcase(path, rule.pattern) for path in found):
-            raise ValueError(
-                f"the pattern {rule.pattern!r} matches no parameter; there are:\n  "
-                + "\n  ".join(f"{path} {tuple(leaf.shape)}" for path, leaf in found.items())
-            )
+        refuse_unmatched(f"the pattern {rule.pattern!r}", rule.pattern, found)
     return tuple(
         _layer(path, tuple(leaf.shape), _first(path, rules), run, at_least)
         for path, leaf in found.items()
@@ -160,6 +156,13 @@ def _why_dense(path: str, shape: tuple[int, ...], rule: Rule | None) -> str:
         if fnmatch.fnmatchcase(path.lower(), pattern) and not named:
             return f"{what}: dense by default"
     return ""
+
+
+def refuse_unmatched(what: str, pattern: str, found: Mapping[str, Any]) -> None:
+    """ValueError, with all that there are, where a glob pattern matches the path of no parameter."""
+    if not any(fnmatch.fnmatchcase(path, pattern) for path in found):
+        listed = "\n  ".join(f"{path} {tuple(leaf.shape)}" for path, leaf in found.items())
+        raise ValueError(f"{what} matches no parameter; there are:\n  {listed}")
 
 
 def _is_block(block: Any) -> bool:

@@ -1,8 +1,6 @@
 """Packed weights stand for the arrays they came from, in memory and on disk."""
 
 import dataclasses
-import os
-import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +14,7 @@ from sparsity.kernels.columns import columns_from, columns_of, from_array, packe
 from sparsity.kernels.layout import pack
 from sparsity.kernels.packed import Reading, array_of, matrices_of
 from sparsity.kernels.validation import validate
+from tests.disk import events
 from tests.kernels.cases import CASES, FILLS, holed, layout_of, mask_of_kind, normal, same
 
 CONV = Reading((3, 3, 4, 24), rows=(0, 1, 2), cols=(3,))
@@ -84,18 +83,7 @@ def test_a_file_is_smaller_by_the_density(tmp_path, density):
 
 def test_a_power_cut_finds_all_of_a_file_on_the_disk_or_none_of_it(tmp_path, monkeypatch):
     """Its contents are brought there before it has its name, and the name after that."""
-    seen, fsync, replace = [], os.fsync, pathlib.Path.replace
-
-    def syncing(number):
-        seen.append(("sync", os.readlink(f"/proc/self/fd/{number}")))
-        return fsync(number)
-
-    def replacing(path, target):
-        seen.append(("replace", str(path)))
-        return replace(path, target)
-
-    monkeypatch.setattr(os, "fsync", syncing)
-    monkeypatch.setattr(pathlib.Path, "replace", replacing)
+    seen = events(monkeypatch, "replace")
     packed_files.save(tmp_path / "w", {"w": jnp.zeros(3)})
     (_, unfinished), *behind = seen
     assert seen[0][0] == "sync" and behind == [("replace", unfinished), ("sync", str(tmp_path))]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import resource
 import shutil
@@ -22,6 +21,7 @@ from sparsity.families import Pruned
 from sparsity.train import packing, sums
 from sparsity.train.checkpoint import FORMAT, latest, restore, save
 from sparsity.train.shelf import recover
+from tests import disk
 
 
 class Run(NamedTuple):
@@ -257,20 +257,8 @@ def test_a_save_that_was_killed_leaves_the_others_as_they_were(tmp_path):
 
 @pytest.fixture
 def events(monkeypatch):
-    """What is brought to the disk and what is renamed, in order; all of it happens as ever."""
-    seen, fsync, rename = [], os.fsync, pathlib.Path.rename
-
-    def syncing(number):
-        seen.append(("sync", os.readlink(f"/proc/self/fd/{number}")))
-        return fsync(number)
-
-    def renaming(path, target):
-        seen.append(("rename", str(path)))
-        return rename(path, target)
-
-    monkeypatch.setattr(os, "fsync", syncing)
-    monkeypatch.setattr(pathlib.Path, "rename", renaming)
-    return seen
+    """What is brought to the disk and what is renamed, in order."""
+    return disk.events(monkeypatch, "rename")
 
 
 def test_a_power_cut_finds_all_of_a_checkpoint_on_the_disk_or_none_of_it(tmp_path, events):
