@@ -67,8 +67,8 @@ def _windows(name: str, images: int, side: int, channels: int, dtypes: tuple[str
     return Layer(name, images, (geometry.rows, channels), (32, 64), dtypes, geometry)
 
 
-def layout_at(layer: Layer, side: int, percent: float, unbalanced: bool = False) -> Layout:
-    """A random layout with exactly the share of live blocks (one at least).
+def mask_at(layer: Layer, side: int, percent: float, unbalanced: bool = False) -> np.ndarray:
+    """A random mask of blocks, bool (R, C), with exactly the share alive (one at least).
 
     unbalanced: columns have unlike live counts. Else the live blocks are uniform over the grid.
     """
@@ -76,8 +76,12 @@ def layout_at(layer: Layer, side: int, percent: float, unbalanced: bool = False)
     rng = np.random.default_rng(1)
     scores = rng.random(grid) * (rng.random(grid[1]) if unbalanced else 1)
     live = max(1, int(scores.size * percent / 100))
-    mask = (np.argsort(np.argsort(-scores, axis=None)) < live).reshape(grid)
-    return from_mask(mask, layer.shape, (side, side))
+    return (np.argsort(np.argsort(-scores, axis=None)) < live).reshape(grid)
+
+
+def layout_at(layer: Layer, side: int, percent: float) -> Layout:
+    """The layout of `mask_at`."""
+    return from_mask(mask_at(layer, side, percent), layer.shape, (side, side))
 
 
 def chosen(found: Sequence[Layer], names: Sequence[str]) -> list[Layer]:

@@ -2,17 +2,12 @@
 
 import os
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-
 from experiments.benchmarks import kernel_programs
+from experiments.benchmarks.kernel_clock import Program, milliseconds
 from experiments.benchmarks.kernel_layers import Layer
-from experiments.benchmarks.kernel_programs import Program
-from sparsity.kernels import tuned
-from sparsity.kernels.platforms import here
 
 VERBS = ("forward", "dX", "dW", "step")
 
@@ -44,7 +39,7 @@ def measure(part: Part, rounds: int) -> dict[str, Any]:
         part.layer, part.dtype, part.block, max(part.densities), "dense"
     )
     programs = dense | sparse | peers | {f"{v} fall-back": p for v, p in fallback.items()}
-    rounds_of = _timed(programs, rounds)
+    rounds_of = milliseconds(programs, rounds)
     ms = {name: statistics.median(found) for name, found in rounds_of.items()}
     least = {name: min(found) for name, found in rounds_of.items()}
     names = [*sparse, *peers]
@@ -77,7 +72,7 @@ def _ratios(ms: Mapping[str, float], names: Sequence[str]) -> dict[str, dict[str
 def bandwidth(rounds: int) -> float:
     """Bytes per second that a copy larger than any cache reads and writes."""
     megabytes = 256
-    (found,) = _timed({"copy": kernel_programs.copy(megabytes)}, rounds).values()
+    (found,) = milliseconds({"copy": kernel_programs.copy(megabytes)}, rounds).values()
     return 2 * megabytes * 2**20 / (min(found) / 1000)
 
 
@@ -94,18 +89,3 @@ def _programs(part: Part) -> tuple[dict[str, Program], dict[str, Program]]:
             named = kernel_programs.peers(layer, block, percent)
             others |= {f"{name} {percent:g}": program for name, program in named.items()}
     return found, others
-
-
-def _timed(programs: Mapping[str, Program], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each in every round; on one core of a CPU those in which this process ran."""
-    # Other processes lengthen what a clock on the wall shows, and long programs more than short ones.
-    alone = here() == "cpu" and tuned.cores() == 1
-    clock = time.process_time if alone else time.perf_counter
-    ms: dict[str, list[float]] = {name: [] for name in programs}
-    for turn in range(rounds + 1):
-        for name, (run, args) in programs.items():
-            start = clock()
-            jax.block_until_ready(run(*args))
-            if turn:  # the first compiles
-                ms[name].append(1000 * (clock() - start))
-    return ms

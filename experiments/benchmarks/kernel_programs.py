@@ -1,5 +1,6 @@
 """The programs of a kernel benchmark: one layer's products, dense, on live blocks, and by other packages."""
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.benchmarks.kernel_layers import Layer, layout_at
+from experiments.benchmarks.kernel_clock import Program
+from experiments.benchmarks.kernel_layers import Layer, mask_at
+from sparsity.kernels.columns import from_array
 from sparsity.kernels.convolution import block_sparse_convolution
-from sparsity.kernels.layout import Layout, pack, unpack
+from sparsity.kernels.layout import Layout, unpack
 from sparsity.kernels.ops import block_sparse_matmul
 
-Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
-
+@functools.lru_cache(maxsize=1)
 def arrays(layer: Layer, dtype: str) -> tuple[jax.Array, jax.Array, jax.Array]:
     """x, the dense weight (K, N) and a gradient of the result."""
     geometry, rng = layer.geometry, np.random.default_rng(0)
@@ -42,9 +44,9 @@ def dense(layer: Layer, dtype: str) -> dict[str, Program]:
 
 def sparse(layer: Layer, dtype: str, side: int, percent: float, path: str) -> dict[str, Program]:
     """The same four on packed blocks at a density in per cent."""
-    x, w, dy = arrays(layer, dtype)
-    layout = layout_at(layer, side, percent)
-    args = (x, pack(w, layout), layout)
+    x, _, dy = arrays(layer, dtype)
+    packed, layout = held(layer, dtype, side, percent)
+    args = (x, packed, layout)
     run = partial(_sparse_product, layer, path)
     step = lambda x, p, layout, dy: _step(lambda x, p: run(x, p, layout), x, p, dy)
     back = lambda which: lambda *args: step(*args)[1][which]
@@ -58,10 +60,20 @@ def sparse(layer: Layer, dtype: str, side: int, percent: float, path: str) -> di
 
 def unbalanced(layer: Layer, dtype: str, side: int, percent: float) -> dict[str, Program]:
     """The forward product where columns have unlike live counts."""
-    x, w, _ = arrays(layer, dtype)
-    layout = layout_at(layer, side, percent, unbalanced=True)
+    x, _, _ = arrays(layer, dtype)
+    packed, layout = held(layer, dtype, side, percent, unbalanced=True)
     run = jax.jit(partial(_sparse_product, layer, "sparse"))
-    return {"forward, unbalanced": (run, (x, pack(w, layout), layout))}
+    return {"forward, unbalanced": (run, (x, packed, layout))}
+
+
+def held(
+    layer: Layer, dtype: str, side: int, percent: float, unbalanced: bool = False
+) -> tuple[jax.Array, Layout]:
+    """The live blocks and their layout at a density in per cent; made on the host, as nothing then compiles."""
+    mask = mask_at(layer, side, percent, unbalanced)
+    w = np.asarray(arrays(layer, dtype)[1])
+    matrix = from_array(w, (side, side), mask)
+    return matrix.blocks, matrix.layout
 
 
 def peers(layer: Layer, side: int, percent: float) -> dict[str, Program]:
@@ -71,14 +83,14 @@ def peers(layer: Layer, side: int, percent: float) -> dict[str, Program]:
         from jax.experimental import sparse as jax_sparse
     except ImportError:
         return {}
-    x, w, _ = arrays(layer, "float32")
-    layout = layout_at(layer, side, percent)
+    x, _, _ = arrays(layer, "float32")
     # They hold the transpose and multiply columns.
-    held, columns = np.asarray(unpack(pack(w, layout), layout)).T, jnp.asarray(x.T)
-    bcsr = jax_sparse.BCSR.from_scipy_sparse(scipy.sparse.csr_matrix(held))
+    w = np.asarray(unpack(*held(layer, "float32", side, percent))).T
+    columns = jnp.asarray(x.T)
+    bcsr = jax_sparse.BCSR.from_scipy_sparse(scipy.sparse.csr_matrix(w))
     found: dict[str, Program] = {"jax BCSR": (jax.jit(lambda a, b: a @ b), (bcsr, columns))}
     if not any(n % side for n in layer.shape):
-        bsr = scipy.sparse.bsr_matrix(held, blocksize=(side, side))
+        bsr = scipy.sparse.bsr_matrix(w, blocksize=(side, side))
         found["scipy BSR"] = (lambda a, b: a @ b, (bsr, np.asarray(columns)))
         found |= _torch(bsr, np.asarray(columns))
     return found

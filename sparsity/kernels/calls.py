@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from sparsity.kernels.geometry import Geometry
-from sparsity.kernels.layout import Layout, grid_of
+from sparsity.kernels.layout import ARRAYS, Layout, grid_of
 
 VERBS = ("forward", "dx", "dw")
 
@@ -32,7 +32,7 @@ class Call(NamedTuple):
     @property
     def layout(self) -> Layout:
         """A layout with the call's static facts and nothing else."""
-        return Layout(self.shape, self.block, self.capacity, *(None,) * 6)  # type: ignore[arg-type]
+        return Layout(self.shape, self.block, self.capacity, *(None,) * ARRAYS)  # type: ignore[arg-type]
 
     @property
     def density(self) -> float:

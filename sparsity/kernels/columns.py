@@ -162,7 +162,14 @@ def _one(columns: Columns, s: int, capacity: int) -> tuple[np.ndarray, Layout]:
         "col_starts": starts - starts[0],
         "by_row": by_row,
         "row_starts": np.searchsorted(np.sort(rows), np.arange(tall + 1)),
+        "cols_by_count": _by_count(cols, wide),
+        "rows_by_count": _by_count(rows, tall),
     }
     indices = {name: np.asarray(found, np.int32) for name, found in indices.items()}
     layout = Layout(columns.reading.matrix, columns.block, capacity, **indices)
     return np.pad(columns.blocks[own], ((0, room), (0, 0), (0, 0))), layout
+
+
+def _by_count(lines: np.ndarray, size: int) -> np.ndarray:
+    """Columns or rows by how many blocks name them, most first."""
+    return np.argsort(-np.bincount(lines, minlength=size), stable=True)

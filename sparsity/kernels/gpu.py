@@ -1,6 +1,7 @@
 """The GPU's backend: Mosaic kernels for Hopper's wgmma over runs of blocks, batch-major, persistent.
 
-`gpu_product` and `gpu_gradient` hold the kernels, `gpu_ring` how a GPU's threads work through them;
+`gpu_product` and `gpu_gradient` hold the kernels, `gpu_walk` the tables that they read, `gpu_ring` how a GPU's
+threads work through them;
 `gpu_convolution` runs convolutions on the same kernels.
 """
 
@@ -12,12 +13,12 @@ import jax.numpy as jnp
 from sparsity.kernels import gpu_convolution as convolution
 from sparsity.kernels import lines
 from sparsity.kernels.geometry import Geometry
-from sparsity.kernels.gpu_budget import DEPTH
 from sparsity.kernels.gpu_gradient import gradient
-from sparsity.kernels.gpu_product import End, padded_rows, product
+from sparsity.kernels.gpu_product import End, product
 from sparsity.kernels.gpu_ring import Launch
-from sparsity.kernels.layout import Layout, transposed, transposed_blocks
-from sparsity.kernels.sources import of_matrix
+from sparsity.kernels.gpu_walk import Walk
+from sparsity.kernels.layout import Layout, transposed
+from sparsity.kernels.sources import MATRIX
 
 DTYPES = ("bfloat16", "float16")
 SIDES = (16, 32, 64, 128)
@@ -42,22 +43,19 @@ def forward(
     launch: Launch = HOPPER,
 ) -> jax.Array:
     """activation(x @ W + bias): x (M, K) -> (M, N)."""
-    seen = _reaching(x, padded_rows(x.shape[0]), layout, 0)
-    end = End(bias, activation)
-    return product(seen, packed, layout, of_matrix(layout), x.shape[0], end, launch)
+    walk = Walk(layout, packed, None, MATRIX)
+    return product(x, walk, x.shape[0], End(bias, activation), launch)
 
 
 def dx(dy: jax.Array, packed: jax.Array, layout: Layout, launch: Launch = HOPPER) -> jax.Array:
     """dy @ W.T: dy (M, N) -> (M, K)."""
-    turned = transposed_blocks(packed, layout)
-    return forward(dy, turned, transposed(layout), None, "none", launch)
+    walk = Walk(transposed(layout), packed, layout.by_row, MATRIX)
+    return product(dy, walk, dy.shape[0], End(), launch)
 
 
 def dw(x: jax.Array, dy: jax.Array, layout: Layout, launch: Launch = HOPPER) -> jax.Array:
     """x.T @ dy at live blocks: (capacity, rows, cols), 0 in padding."""
-    rows = max(1, -(-x.shape[0] // DEPTH)) * DEPTH
-    seen, given = _reaching(x, rows, layout, 0), _reaching(dy, rows, layout, 1)
-    return gradient(seen, given, layout, of_matrix(layout), launch)
+    return gradient(x, dy, layout, MATRIX, launch)
 
 
 def convolution_refusal(layout: Layout, dtype: jnp.dtype, geometry: Geometry) -> str:
@@ -90,12 +88,6 @@ def convolve_dw(
 ) -> jax.Array:
     """The gradient of a convolution's live blocks: (capacity, rows, cols), 0 in padding."""
     return convolution.dw(x, dy, layout, geometry, launch)
-
-
-def _reaching(x: jax.Array, rows: int, layout: Layout, axis: int) -> jax.Array:
-    """x (M, K) with zeros up to so many rows and whole blocks."""
-    features = layout.grid[axis] * layout.block[axis]
-    return jnp.pad(x, ((0, rows - x.shape[0]), (0, features - x.shape[1])))
 
 
 def _other_card() -> str:

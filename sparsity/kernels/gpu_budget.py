@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-# Weights, or batch entries for the gradient, of a step.
-DEPTH = 64
 # Bytes that a block of threads may have on Hopper, less barriers and what the compiler keeps.
 SHARED_MEMORY = 232_448 - 4_096
 # Of bfloat16 and float16.
@@ -17,16 +15,15 @@ class Room(NamedTuple):
     bytes: int
 
 
-def of_product(tile: int, block: tuple[int, int], most: int) -> Room:
-    """A ring of at most `most` stages that hold (tile, DEPTH) of x and (DEPTH, cols) of weights."""
-    cols = block[1]
-    return _room(tile * DEPTH + DEPTH * cols, tile * cols, most)
+def of_product(tile: int, deep: int, cols: int, most: int) -> Room:
+    """A ring of at most `most` stages that hold (tile, deep) of x and (deep, cols) of weights."""
+    return _room(tile * deep + deep * cols, tile * cols, most)
 
 
-def of_gradient(deep: int, block: tuple[int, int], most: int) -> Room:
-    """A ring of at most `most` stages that hold (DEPTH, deep) of x and (DEPTH, cols) of dy."""
-    cols = block[1]
-    return _room(DEPTH * deep + DEPTH * cols, deep * cols, most)
+def of_gradient(tall: int, deep: int, cols: int, most: int) -> Room:
+    """A ring of at most `most` stages that hold (deep, tall) of x and (deep, cols) of dy."""
+    # Sums of a part of the batch are float32.
+    return _room(deep * tall + deep * cols, 2 * tall * cols, most)
 
 
 def _room(step: int, result: int, most: int) -> Room:

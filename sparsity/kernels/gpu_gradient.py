@@ -14,39 +14,48 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels import gpu_budget, gpu_ring
-from sparsity.kernels.gpu_budget import DEPTH
-from sparsity.kernels.gpu_ring import GROUPS, Launch, Ring, store, swizzled
+from sparsity.kernels.gpu_ring import GROUPS, Axis, Launch, Ring, swizzled
+from sparsity.kernels.gpu_walk import DEPTH, SINGLE, runs_of
 from sparsity.kernels.layout import Layout
-from sparsity.kernels.runs import from_runs, runs_of
 from sparsity.kernels.sources import Sources
 
 HALF = 64
+# Where there are fewer runs for a program, the batch is split, into at most so many parts of at least so many
+# steps; each costs so much of a round, for its sums are written and added up.
+FEW, MOST_SPLITS, LEAST_STEPS, SPLIT_COST = 4, 8, 16, 0.03
 
 
 class _Plan(NamedTuple):
     """Static facts of a launch.
 
-    block: of the layout. slots, size: runs, and blocks of one. steps: of a run, if it has blocks.
-    high:    weights of a block that go to one group.
-    turned:  whether x lies (columns, rows): tiles of several blocks cannot be transposed on their way.
-    line:    rows of x in a line, 0 where no block reads further down.
+    block, capacity: of the layout. size: blocks of a run. steps: of a run.
+    splits: parts of the batch, whose sums are added up behind the kernel where there are few runs.
+    high:   weights of a block that go to one group.
+    across: whether x lies (columns, rows): tiles of several blocks cannot be transposed on their way.
+    both:   whether dy does too: rows of 16 numbers are less than copies need to be fast.
+    line:   rows of x in a line, 0 where no block reads further down, and `beyond` as far as they read.
     """
 
     block: tuple[int, int]
-    slots: int
+    capacity: int
     size: int
     steps: int
+    splits: int
     stages: int
     high: int
-    turned: bool
+    across: bool
+    both: bool
     line: int
+    beyond: int
 
 
 class _Refs(NamedTuple):
     """The kernel's tables, x, dy, dw, and shared memory."""
 
-    lengths: Any
-    outputs: Any
+    starts: Any
+    col: Any
+    first: Any
+    length: Any
     features: Any
     shifts: Any
     x: Any
@@ -64,90 +73,160 @@ def gradient(
 ) -> jax.Array:
     """x.T @ dy at live blocks, (capacity, rows, cols) and 0 in padding; each finds its x by `sources`.
 
-    dy: (M, C * cols) with M in steps of 64, x: (rows, columns) as far as the last step of a block reads.
+    dy: (M, N), x: (rows, columns) as far as the last block reads.
     """
-    plan = _plan(layout, sources, dy.shape[0] // DEPTH, launch)
+    plan = _plan(layout, sources, dy.shape[0], launch)
+    features, shifts = sources.of_blocks(layout.rows)
     runs = runs_of(layout, plan.size)
-    seen = x.T if plan.turned else x
-    args = (runs.length, runs.col, *sources.of_runs(runs), seen, dy)
+    seen = _seen(x, plan.block[0], plan.across, plan, launch)
+    given = _seen(dy, plan.block[1], plan.both, plan, launch)
 
     def block_sparse_gradient(*refs, **shared):
         _work(plan, launch, _Refs(*refs, **shared))
 
-    cols = plan.block[1]
-    out = jax.ShapeDtypeStruct((plan.slots * GROUPS * HALF, cols), x.dtype)
-    found = gpu_ring.call(block_sparse_gradient, args, out, _scratch(plan, x.dtype), launch)
-    return from_runs(found.reshape(plan.slots, -1, cols), runs, layout)
+    (rows, cols), wide = plan.block, x.dtype if plan.splits == 1 else jnp.float32
+    out = jax.ShapeDtypeStruct((plan.splits * plan.capacity * rows, cols), wide)
+    args = (*gpu_ring.given(*runs, features, shifts), seen, given)
+    found = gpu_ring.call(block_sparse_gradient, args, out, _scratch(plan, x.dtype, wide), launch)
+    found = jnp.sum(found.reshape(plan.splits, plan.capacity, rows, cols), 0)
+    return jnp.where(layout.live[:, None, None], found, 0).astype(x.dtype)
 
 
-def _plan(layout: Layout, sources: Sources, steps: int, launch: Launch) -> _Plan:
-    size = GROUPS * HALF // layout.block[0]
+def _seen(x: jax.Array, side: int, turned: bool, plan: _Plan, launch: Launch) -> jax.Array:
+    """x or dy as the kernel copies it."""
+    rows = Axis(x.shape[0], plan.steps * DEPTH + plan.beyond, DEPTH, DEPTH if turned else 8)
+    seen = gpu_ring.reaching(x, (rows, gpu_ring.blocks(x.shape[1], side)), launch)
+    return seen.T if turned else seen
+
+
+def _plan(layout: Layout, sources: Sources, count: int, launch: Launch) -> _Plan:
+    rows, cols = layout.block
+    tall, steps = GROUPS * HALF, max(1, -(-count // DEPTH))
+    size = tall // rows
     return _Plan(
         block=layout.block,
-        slots=layout.grid[1] + layout.capacity // size,
+        capacity=layout.capacity,
         size=size,
         steps=steps,
-        stages=gpu_budget.of_gradient(GROUPS * HALF, layout.block, launch.stages).stages,
-        high=min(layout.block[0], HALF),
-        turned=layout.block[0] < HALF,
+        splits=_splits(layout.capacity // size, steps, launch.programs),
+        stages=gpu_budget.of_gradient(tall, DEPTH, cols, launch.stages).stages,
+        high=min(rows, HALF),
+        across=rows < HALF or cols < SINGLE,
+        both=min(rows, cols) < SINGLE,
         line=sources.line,
+        beyond=(sources.lines - 1) * sources.line,
     )
 
 
-def _scratch(plan: _Plan, dtype: Any) -> dict[str, Any]:
-    tile, cols = (HALF, DEPTH) if plan.turned else (DEPTH, HALF), plan.block[1]
+def _splits(runs: int, steps: int, programs: int) -> int:
+    """Parts of the batch, so that few runs occupy all programs and their last round is not almost empty."""
+    if runs >= FEW * programs:
+        return 1
+    rounds = lambda parts: -(-max(1, runs) * parts // programs) / parts
+    most = min(MOST_SPLITS, max(1, steps // LEAST_STEPS))
+    return min(range(1, most + 1), key=lambda parts: rounds(parts) * (1 + SPLIT_COST * (parts - 1)))
+
+
+def _scratch(plan: _Plan, dtype: Any, wide: Any) -> dict[str, Any]:
+    cols = plan.block[1]
+    x = (HALF, DEPTH) if plan.across else (DEPTH, HALF)
+    dy = (cols, DEPTH) if plan.both else (DEPTH, cols)
     # Both factors have to lie alike, though x could have longer rows.
-    held = swizzled(cols, dtype)
+    held = swizzled(DEPTH if plan.both else cols, dtype)
     return {
-        "xs": plgpu.SMEM((plan.stages, GROUPS, *tile), dtype, transforms=held),
-        "dys": plgpu.SMEM((plan.stages, DEPTH, cols), dtype, transforms=held),
-        "dws": plgpu.SMEM((GROUPS, HALF, cols), dtype, transforms=held),
+        "xs": plgpu.SMEM((plan.stages, GROUPS, *x), dtype, transforms=held),
+        "dys": plgpu.SMEM((plan.stages, *dy), dtype, transforms=held),
+        "dws": plgpu.SMEM((GROUPS, HALF, cols), wide, transforms=swizzled(cols, wide)),
         **gpu_ring.barriers(GROUPS * HALF // plan.high + 1, plan.stages),
     }
 
 
 def _work(plan: _Plan, launch: Launch, refs: _Refs) -> None:
     ring = Ring(plan.stages, refs.full, refs.free)
-    roles = (functools.partial(role, plan, refs, ring) for role in (_copy, _multiply))
-    gpu_ring.work(plan.slots, launch, ring, *roles)
+    roles = (
+        functools.partial(_copy, plan, refs, ring),
+        functools.partial(_multiply, plan, refs, ring),
+    )
+    runs = refs.starts[refs.starts.shape[0] - 1]
+    place = functools.partial(_place, plan, refs, jnp.maximum(runs, 1))
+    gpu_ring.work(runs * plan.splits, launch, ring, place, roles)
 
 
-def _steps(plan: _Plan, refs: _Refs, slot: Any) -> Any:
-    return jnp.where(refs.lengths[slot] > 0, plan.steps, 0)
+class _Place(NamedTuple):
+    """An item: its part of the batch, its steps from `begin` to `end`, and a run's column, first place and length."""
+
+    part: Any
+    begin: Any
+    end: Any
+    col: Any
+    first: Any
+    length: Any
 
 
-def _copy(plan: _Plan, refs: _Refs, ring: Ring, slot: Any, step: Any) -> Any:
-    """All steps of a run: the batch entries of its blocks' columns of x, and of its column of dy."""
-    rows, cols = plan.block
-    outputs = pl.ds(refs.outputs[slot] * cols, cols)
+def _place(plan: _Plan, refs: _Refs, runs: Any, item: Any) -> _Place:
+    """All runs of a part of the batch come before the next part, so that x and dy stay in the cache."""
+    part, run = lax.div(item, runs), lax.rem(item, runs)
+    each = -(-plan.steps // plan.splits)
+    begin, end = part * each, jnp.minimum((part + 1) * each, plan.steps)
+    return _Place(part, begin, end, refs.col[run], refs.first[run], refs.length[run])
+
+
+def _copy(plan: _Plan, refs: _Refs, ring: Ring, group: Any, place: _Place, step: Any) -> Any:
+    """The steps of a run: the batch entries of its blocks' columns of x, and of its column of dy."""
+    cols = plan.block[1]
+    outputs = pl.ds(place.col * cols, cols)
+    # Beyond the run's last block the last one again.
+    blocks = [place.first + jnp.minimum(k, place.length - 1) for k in range(plan.size)]
+    features = [refs.features[block] for block in blocks]
+    shifts = [refs.shifts[block] if plan.line else 0 for block in blocks]
 
     def one(i, step):
         stage, arrived = ring.claim(step)
         for at in range(0, GROUPS * HALF, plan.high):
-            block, (group, inside) = slot * plan.size + at // rows, divmod(at, HALF)
-            down = refs.shifts[block] * plan.line if plan.line else 0
-            batch = pl.ds(i * DEPTH + down, DEPTH)
-            seen = pl.ds(refs.features[block] * rows + at % rows, plan.high)
-            there = refs.xs.at[stage, group]
-            if plan.turned:
-                there = there.at[pl.ds(inside, plan.high)]
-            source = refs.x.at[seen, batch] if plan.turned else refs.x.at[batch, seen]
-            plgpu.copy_gmem_to_smem(source, there, arrived)
+            block = at // plan.block[0]
+            below = i * DEPTH + shifts[block] * plan.line
+            x, there = _tile_of_x(plan, refs, features[block], below, stage, at)
+            plgpu.copy_gmem_to_smem(x, there, arrived)
         batch = pl.ds(i * DEPTH, DEPTH)
-        plgpu.copy_gmem_to_smem(refs.dy.at[batch, outputs], refs.dys.at[stage], arrived)
+        dy = refs.dy.at[outputs, batch] if plan.both else refs.dy.at[batch, outputs]
+        plgpu.copy_gmem_to_smem(dy, refs.dys.at[stage], arrived)
         return step + 1
 
-    return lax.fori_loop(0, _steps(plan, refs, slot), one, step)
+    return lax.fori_loop(place.begin, place.end, one, step)
 
 
-def _multiply(plan: _Plan, refs: _Refs, ring: Ring, slot: Any, group: Any, step: Any) -> Any:
+def _tile_of_x(plan: _Plan, refs: _Refs, feature: Any, below: Any, stage: Any, at: int) -> Any:
+    """A step's columns of x for the run's weights from `at` on, and their place."""
+    rows, (group, inside) = plan.block[0], divmod(at, HALF)
+    batch, seen = pl.ds(below, DEPTH), pl.ds(feature * rows + at % rows, plan.high)
+    if plan.across:
+        return refs.x.at[seen, batch], refs.xs.at[stage, group, pl.ds(inside, plan.high)]
+    return refs.x.at[batch, seen], refs.xs.at[stage, group]
+
+
+def _multiply(plan: _Plan, refs: _Refs, ring: Ring, group: Any, place: _Place, step: Any) -> Any:
     """This group's half of a run."""
 
     def add(acc, stage):
-        seen = refs.xs.at[stage, group]
-        plgpu.wgmma(acc, seen if plan.turned else seen.transpose((1, 0)), refs.dys.at[stage])
+        x, dy = refs.xs.at[stage, group], refs.dys.at[stage]
+        x, dy = x if plan.across else x.transpose((1, 0)), dy.transpose((1, 0)) if plan.both else dy
+        plgpu.wgmma(acc, x, dy)
 
-    steps = _steps(plan, refs, slot)
-    dw = gpu_ring.total((HALF, plan.block[1]), steps, step, ring, add).astype(refs.dw.dtype)
-    store(dw, refs.dws.at[group], refs.dw, ((slot * GROUPS + group) * HALF, 0))
+    shape, steps = (HALF, plan.block[1]), place.end - place.begin
+    dw = gpu_ring.total(shape, steps, step, ring, add).astype(refs.dw.dtype)
+    gpu_ring.hold(dw, refs.dws.at[group])
+    for inside in range(0, HALF, plan.high):
+        _store(plan, refs, place, group, inside)
     return step + steps
+
+
+def _store(plan: _Plan, refs: _Refs, place: _Place, group: Any, inside: int) -> None:
+    """A block of a group's half, or its part of one, to its packed place, if there is one."""
+    at, rows = group * HALF + inside, plan.block[0]
+    block = lax.div(at, rows)
+
+    @pl.when(block < place.length)
+    def _():
+        packed = place.part * plan.capacity + place.first + block
+        there = pl.ds(packed * rows + lax.rem(at, rows), plan.high)
+        plgpu.copy_smem_to_gmem(refs.dws.at[group, pl.ds(inside, plan.high)], refs.dw.at[there])

@@ -6,6 +6,7 @@ there are, over the end of an item too; the others wait for a stage, feed the te
 item's results leave by way of shared memory while the next item is under way.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,9 +18,10 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels.manual import vary_alike, vary_like, varying
 
-# Groups that multiply. With the one that copies they share 65,536 registers: 2 * 128 * 232 + 128 * 40.
+# Groups that multiply. With the one that copies they share 65,536 registers: 2 * 128 * 224 + 128 * 56.
 GROUPS = 2
-FEW_REGISTERS, MANY_REGISTERS = 40, 232
+FEW_REGISTERS, MANY_REGISTERS = 56, 224
+Role = Callable[[Any, Any, Any], Any]
 
 
 class Launch(NamedTuple):
@@ -31,8 +33,30 @@ class Launch(NamedTuple):
     """
 
     programs: int = 132
-    stages: int = 6
+    stages: int = 8
     interpret: Any = None
+
+    def reach(self, axis: "Axis") -> int:
+        """How many entries an axis needs: those that are copied if it is interpreted, else few or none more.
+
+        What the hardware copies from beyond an array is 0, and what it copies there is dropped.
+        """
+        if self.interpret is not None:
+            return max(axis.size, axis.copied)
+        whole = max(axis.size, axis.box)
+        return -(-whole // axis.multiple) * axis.multiple
+
+
+class Axis(NamedTuple):
+    """An axis of an array in the device's memory: its entries, how far it is copied, and in boxes of how many.
+
+    multiple: of entries that tiles in shared memory have along it.
+    """
+
+    size: int
+    copied: int
+    box: int
+    multiple: int
 
 
 class Ring(NamedTuple):
@@ -65,18 +89,21 @@ class Ring(NamedTuple):
 
 
 def work(
-    items: Any, launch: Launch, ring: Ring, copy: Callable[..., Any], multiply: Callable[..., Any]
+    items: Any, launch: Launch, ring: Ring, place: Callable[[Any], Any], roles: tuple[Role, Role]
 ) -> None:
     """The body of a kernel: every group takes this program's share of `items` in its role.
 
-    copy(item, step) -> step and multiply(item, group, step) -> step: the number of steps so far, in and out.
+    place(item): what the roles know of an item from tables. It is read while the one before is worked on, as
+    what memory answers takes hundreds of cycles.
+    roles: copy and multiply, (group, place, step) -> step: the number of steps so far.
     """
-    group = lax.axis_index("group")
+    group, (copy, multiply) = lax.axis_index("group"), roles
+    in_turn = lambda one: _in_turn(items, launch.programs, place, functools.partial(one, group))
 
     @pl.when(group == GROUPS)
     def _():
         plgpu.set_max_registers(FEW_REGISTERS, action="decrease")
-        _in_turn(items, launch.programs, copy)
+        in_turn(copy)
         # No arrival is left over when the barriers go.
         ring.every(plgpu.barrier_wait)
 
@@ -84,7 +111,7 @@ def work(
     def _():
         plgpu.set_max_registers(MANY_REGISTERS, action="increase")
         ring.every(plgpu.barrier_arrive)
-        _in_turn(items, launch.programs, lambda item, step: multiply(item, group, step))
+        in_turn(multiply)
         plgpu.wait_smem_to_gmem(0)
 
 
@@ -108,13 +135,34 @@ def total(
     return found
 
 
+def given(*tables: jax.Array | None) -> tuple[jax.Array, ...]:
+    """The tables, with the first one for each that a kernel does not read: making one would be a kernel more."""
+    first = next(table for table in tables if table is not None)
+    return tuple(first if table is None else table for table in tables)
+
+
+def blocks(size: int, side: int) -> Axis:
+    """An axis in whole blocks."""
+    return Axis(size, -(-size // side) * side, side, side)
+
+
+def reaching(x: jax.Array, axes: tuple[Axis, Axis], launch: Launch) -> jax.Array:
+    """x with zeros as far as the copies of its axes need it."""
+    return jnp.pad(x, [(0, launch.reach(a) - n) for a, n in zip(axes, x.shape, strict=True)])
+
+
 def store(value: jax.Array, held: Any, to: Any, corner: tuple[Any, Any]) -> None:
     """The value to its place in `to`, by way of the shared memory `held`; the copy goes on by itself."""
+    hold(value, held)
+    place = tuple(pl.ds(at, n) for at, n in zip(corner, value.shape, strict=True))
+    plgpu.copy_smem_to_gmem(held, to.at[place])
+
+
+def hold(value: jax.Array, held: Any) -> None:
+    """The value in shared memory, ready to be copied from there, when what was there has been."""
     plgpu.wait_smem_to_gmem(0, wait_read_only=True)
     held[...] = value
     plgpu.commit_smem()
-    place = tuple(pl.ds(at, n) for at, n in zip(corner, value.shape, strict=True))
-    plgpu.copy_smem_to_gmem(held, to.at[place])
 
 
 def swizzled(wide: int, dtype: Any) -> tuple[Any, ...]:
@@ -155,8 +203,17 @@ def call(
     return vary_like(run(*args), varying(args[0]))
 
 
-def _in_turn(items: Any, programs: int, one: Callable[[Any, Any], Any]) -> None:
+def _in_turn(
+    items: Any, programs: int, place: Callable[[Any], Any], one: Callable[[Any, Any], Any]
+) -> None:
     """`one` of each item that falls to this program, with the steps before it."""
     mine = lax.axis_index("program")
+    found = lambda turn: place(jnp.maximum(jnp.minimum(mine + turn * programs, items - 1), 0))
+
+    def each(turn, carried):
+        step, known = carried
+        following = found(turn + 1)
+        return one(known, step), following
+
     turns = (items - mine + programs - 1) // programs
-    lax.fori_loop(0, turns, lambda turn, step: one(mine + turn * programs, step), jnp.int32(0))
+    lax.fori_loop(0, turns, each, (jnp.int32(0), found(0)))

@@ -19,7 +19,16 @@ import numpy as np
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("count", "rows", "cols", "col_starts", "by_row", "row_starts"),
+    data_fields=(
+        "count",
+        "rows",
+        "cols",
+        "col_starts",
+        "by_row",
+        "row_starts",
+        "cols_by_count",
+        "rows_by_count",
+    ),
     meta_fields=("shape", "block", "capacity"),
 )
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +45,8 @@ class Layout:
     col_starts: int32 (C + 1,), the packed blocks of column c are col_starts[c] to col_starts[c + 1].
     by_row:     int32 (capacity,), a permutation: packed places sorted by (row, column), padding last.
     row_starts: int32 (R + 1,), the blocks of row r are by_row[row_starts[r] : row_starts[r + 1]].
+    cols_by_count, rows_by_count: int32 (C,) and (R,), the columns, and the rows, by how many live blocks they
+                have, most first: in this order kernels share them out evenly.
 
     Stacked layouts (heads, scanned layers, experts) hold one more axis in front of each array: use vmap.
     """
@@ -49,6 +60,8 @@ class Layout:
     col_starts: jax.Array
     by_row: jax.Array
     row_starts: jax.Array
+    cols_by_count: jax.Array
+    rows_by_count: jax.Array
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -64,6 +77,12 @@ class Layout:
     def live(self) -> jax.Array:
         """bool (capacity,): which packed places hold a block."""
         return jnp.arange(self.capacity) < self.count
+
+
+# How many arrays a layout holds.
+ARRAYS = len(
+    [f for f in dataclasses.fields(Layout) if f.name not in ("shape", "block", "capacity")]
+)
 
 
 class Chunks(NamedTuple):
@@ -158,6 +177,8 @@ def transposed(layout: Layout) -> Layout:
         col_starts=layout.row_starts,
         by_row=inverse,
         row_starts=layout.col_starts,
+        cols_by_count=layout.rows_by_count,
+        rows_by_count=layout.cols_by_count,
     )
 
 
@@ -173,7 +194,7 @@ def chunks(layout: Layout, size: int) -> Chunks:
     runs = jnp.maximum(1, -(-counts // size))
     before = jnp.cumsum(runs) - runs
     slot = jnp.arange(slots, dtype=jnp.int32)
-    col = (jnp.searchsorted(before, slot, side="right") - 1).astype(jnp.int32)
+    col = _last_not_above(before, slot)
     done = (slot - before[col]) * size
     length = jnp.clip(counts[col] - done, 0, size)
     return Chunks(col, jnp.where(length > 0, layout.col_starts[col] + done, 0), length)
@@ -221,12 +242,27 @@ def _built(
         col_starts=_starts(mask, 0, capacity),
         by_row=jnp.minimum(by_row, capacity - 1),
         row_starts=_starts(mask, 1, capacity),
+        cols_by_count=_by_count(mask, 0),
+        rows_by_count=_by_count(mask, 1),
     )
 
 
 def _starts(mask: jax.Array, axis: int, capacity: int) -> jax.Array:
     ends = jnp.cumsum(jnp.sum(mask, axis, dtype=jnp.int32), dtype=jnp.int32)
     return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.minimum(ends, capacity)])
+
+
+def _last_not_above(sorted_: jax.Array, values: jax.Array) -> jax.Array:
+    """The last place of each value's lower bound; all pairs at once, as a search is a loop of small kernels."""
+    return jnp.sum(sorted_ <= values[:, None], axis=1, dtype=jnp.int32) - 1
+
+
+def _by_count(mask: jax.Array, axis: int) -> jax.Array:
+    """Lines of the grid by their live counts, most first and equal ones in order: each counts those ahead of it."""
+    counts = jnp.sum(mask, axis, dtype=jnp.int32)
+    line = jnp.arange(counts.size, dtype=jnp.int32)
+    ahead = (counts > counts[:, None]) | ((counts == counts[:, None]) & (line < line[:, None]))
+    return jnp.zeros_like(line).at[jnp.sum(ahead, axis=1)].set(line)
 
 
 def _dropped_rows(layout: Layout) -> jax.Array:

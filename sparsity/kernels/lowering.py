@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from sparsity.kernels import backends, choice
 from sparsity.kernels.calls import Call, result
-from sparsity.kernels.layout import Layout
+from sparsity.kernels.layout import ARRAYS, Layout
 from sparsity.kernels.manual import varying
 
 CONVOLUTIONS = {"forward": "convolve", "dx": "convolve_dx", "dw": "convolve_dw"}
@@ -49,8 +49,8 @@ def on_module(module: Any, call: Call) -> Callable[..., jax.Array]:
     """The backend's function of the primitive's operands, without maps."""
 
     def run(*arrays: jax.Array) -> jax.Array:
-        layout = Layout(call.shape, call.block, call.capacity, *arrays[:6])
-        first, second, *bias = arrays[6:]
+        layout = Layout(call.shape, call.block, call.capacity, *arrays[:ARRAYS])
+        first, second, *bias = arrays[ARRAYS:]
         static = () if call.geometry is None else (call.geometry,)
         name = call.verb if call.geometry is None else CONVOLUTIONS[call.verb]
         if call.verb == "dw":
@@ -71,12 +71,12 @@ def _lowered(platform: str, *arrays: Any, call: Call, maps: tuple[Map, ...]) -> 
 
 def _abstract(*avals: Any, call: Call, maps: tuple[Map, ...]) -> Any:
     shape = (*(each.size for each in reversed(maps)), *result(call))
-    if not varying(avals[6]):
-        return jax.core.ShapedArray(shape, avals[6].dtype)
+    if not varying(avals[ARRAYS]):
+        return jax.core.ShapedArray(shape, avals[ARRAYS].dtype)
     # Inside shard_map the result varies as the operands do, which `product` has made alike.
-    sharding = NamedSharding(avals[6].sharding.mesh, P(*(None,) * len(shape)))
-    manual = {"manual_axis_type": avals[6].manual_axis_type}
-    return jax.core.ShapedArray(shape, avals[6].dtype, sharding=sharding, **manual)
+    sharding = NamedSharding(avals[ARRAYS].sharding.mesh, P(*(None,) * len(shape)))
+    manual = {"manual_axis_type": avals[ARRAYS].manual_axis_type}
+    return jax.core.ShapedArray(shape, avals[ARRAYS].dtype, sharding=sharding, **manual)
 
 
 def _mapped(arrays: Any, dims: Any, *, call: Call, maps: tuple[Map, ...]) -> tuple[jax.Array, int]:

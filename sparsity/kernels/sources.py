@@ -9,31 +9,33 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparsity.kernels.layout import Layout
 from sparsity.kernels.runs import Runs
 
 
 class Sources(NamedTuple):
     """One entry per block row of the grid.
 
-    feature: int32 (R,), which block of columns of x.
+    feature: int32 (R,), which block of columns of x; None where it is the row itself.
     shift:   int32 (R,), how many lines further down the tile begins; None where none does.
     line:    rows of x in a line. Static, and in whole tiles of the kernel, so that all begin at one.
     lines:   one more than the largest shift. Static.
     """
 
-    feature: jax.Array
+    feature: jax.Array | None = None
     shift: jax.Array | None = None
     line: int = 0
     lines: int = 1
 
     def of_runs(self, runs: Runs) -> tuple[jax.Array, jax.Array]:
         """Both of each run's blocks, (S * size,), as kernels read them; one 0 where there is no shift."""
-        places = runs.rows.ravel()
-        none = jnp.zeros(1, jnp.int32)
-        return self.feature[places], none if self.shift is None else self.shift[places]
+        features, shifts = self.of_blocks(runs.rows.ravel())
+        return features, jnp.zeros(1, jnp.int32) if shifts is None else shifts
+
+    def of_blocks(self, rows: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """Both of blocks in these rows of the grid; None where there is no shift."""
+        feature = rows if self.feature is None else self.feature[rows]
+        return feature, None if self.shift is None else self.shift[rows]
 
 
-def of_matrix(layout: Layout) -> Sources:
-    """Block row i reads the i-th block of columns."""
-    return Sources(jnp.arange(layout.grid[0], dtype=jnp.int32))
+# Of a matrix product: block row i reads the i-th block of columns.
+MATRIX = Sources()

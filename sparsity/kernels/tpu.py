@@ -11,7 +11,7 @@ from sparsity.kernels import lines, tpu_budget
 from sparsity.kernels import tpu_convolution as convolution
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout, transposed, transposed_blocks
-from sparsity.kernels.sources import of_matrix
+from sparsity.kernels.sources import MATRIX
 from sparsity.kernels.tpu_budget import TILES, VMEM_LIMIT, WIDE_TILES, fitting, reach
 from sparsity.kernels.tpu_product import Tiles, gradient, product
 
@@ -38,7 +38,7 @@ def forward(
     """activation(x @ W + bias): x (M, K) -> (M, N). limit: bytes of VMEM, as for the other two."""
     tile = _tile(x, layout, TILES)
     seen, tiles = _feature_major(x, reach(layout, 0), tile, limit)
-    y = product(seen, packed, layout, of_matrix(layout), tiles, bias, activation)
+    y = product(seen, packed, layout, MATRIX, tiles, bias, activation)
     return y[:, : x.shape[0]].T
 
 
@@ -53,7 +53,7 @@ def dw(x: jax.Array, dy: jax.Array, layout: Layout, limit: int = VMEM_LIMIT) -> 
     tile = _tile(x, layout, WIDE_TILES)
     seen, tiles = _feature_major(x, reach(layout, 0), tile, limit)
     given, _ = _feature_major(dy, reach(layout, 1), tile, limit)
-    return gradient(seen, given, layout, of_matrix(layout), tiles)
+    return gradient(seen, given, layout, MATRIX, tiles)
 
 
 def convolution_refusal(layout: Layout, dtype: jnp.dtype, geometry: Geometry) -> str:

@@ -27,6 +27,8 @@ def validate(layout: Layout) -> None:
     if np.any(first >= count):
         raise ValueError("by_row names padding before it has named every live block")
     _check_order(rows[first] * host.grid[1] + cols[first], "by_row", "(row, column)")
+    _check_by_count(host.cols_by_count, host.col_starts, "cols_by_count")
+    _check_by_count(host.rows_by_count, host.row_starts, "rows_by_count")
 
 
 def _check_arrays(host: Layout) -> None:
@@ -37,6 +39,8 @@ def _check_arrays(host: Layout) -> None:
         "by_row": (host.capacity,),
         "col_starts": (host.grid[1] + 1,),
         "row_starts": (host.grid[0] + 1,),
+        "cols_by_count": (host.grid[1],),
+        "rows_by_count": (host.grid[0],),
     }
     for name, shape in asked.items():
         array = getattr(host, name)
@@ -65,3 +69,14 @@ def _check_starts(starts: np.ndarray, keys: np.ndarray, size: int, name: str) ->
     if (wrong := np.flatnonzero(starts != asked)).size:
         i = wrong[0]
         raise ValueError(f"{name}[{i}] is {starts[i]}, but the live blocks give {asked[i]}")
+
+
+def _check_by_count(order: np.ndarray, starts: np.ndarray, name: str) -> None:
+    if not np.array_equal(np.sort(order), np.arange(order.size)):
+        raise ValueError(f"{name} is not a permutation of {order.size} lines of the grid")
+    counts = np.diff(starts)[order]
+    if (rises := np.flatnonzero(np.diff(counts) > 0)).size:
+        i = rises[0]
+        raise ValueError(
+            f"{name} names a line of {counts[i]} live blocks before one of {counts[i + 1]}"
+        )

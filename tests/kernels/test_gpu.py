@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import backends, dense, gpu, gpu_gradient, gpu_ring, ops
+from sparsity.kernels import backends, dense, gpu, gpu_ring, ops
 from tests.kernels.agreement import arguments, check_gradients, check_value, custom_calls
 from tests.kernels.cases import CASES, KINDS, Case, layout_of, mask_of_kind
 from tests.kernels.races import found_race, no_race
+from tests.kernels.turned_tiles import learnt
 
 try:
     from jax.experimental.pallas.mosaic_gpu import InterpretGPUParams
 except ImportError:  # jax 0.10 has it in a private place only.
     from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
+learnt()
 STRICT = InterpretGPUParams(detect_races=True, uninitialized_memory="nan")
 # One block of threads takes all tiles in turn: what is in flight from one to the next is seen.
 ONE = gpu.Launch(programs=1, stages=2, interpret=STRICT)
@@ -47,8 +49,6 @@ def test_products_are_the_definition(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_the_definition(name):
     case, dtype = VARIANTS[name]
-    if OLD and case.block[0] >= gpu_gradient.HALF:
-        pytest.skip("jax 0.10's interpreter knows no transposed tile, which dW of these blocks has")
     args = arguments(case, mask_of_kind("random", 5, case.grid), dtype, 200)
     with no_race():
         check_gradients(dx, dw, args)
@@ -60,8 +60,6 @@ def test_gradients_are_the_definition(name):
 def test_every_block_and_kind_of_mask_is_the_definition(side, kind):
     # More than one tile of the batch, and a last one that is not full.
     case = Case((3 * side + 5, 2 * side - 3), (side, side))
-    if OLD and side >= gpu_gradient.HALF:
-        pytest.skip("jax 0.10's interpreter knows no transposed tile, which dW of these blocks has")
     args = arguments(case, mask_of_kind(kind, 1, case.grid), "bfloat16", 300)
     with no_race():
         check_value(forward, args, "relu")

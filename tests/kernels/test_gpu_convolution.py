@@ -13,7 +13,7 @@ from sparsity.kernels.geometry import geometry_of
 from tests.kernels.agreement import custom_calls, near
 from tests.kernels.cases import Case, layout_of, normal
 from tests.kernels.races import no_race
-from tests.kernels.test_gpu import OLD, ONE
+from tests.kernels.test_gpu import ONE
 from tests.kernels.windows import WINDOWS, made, zeroed
 
 NAMES = ["3x3", *(pytest.param(n, marks=pytest.mark.slow) for n in list(WINDOWS)[1:])]
@@ -34,8 +34,6 @@ def test_its_gradients_are_the_dense_ones(name):
     with no_race():
         got = gpu.convolve_dx(dy, packed, layout, geometry, launch=ONE)
     near(got, dense.convolve_dx(dy, zeroed(packed, layout), layout, geometry))
-    if OLD and layout.block[0] >= 64:
-        pytest.skip("jax 0.10's interpreter knows no transposed tile, which dW of these blocks has")
     with no_race():
         got = gpu.convolve_dw(x, dy, layout, geometry, launch=ONE)
     near(got, dense.convolve_dw(x, dy, layout, geometry))
