@@ -84,7 +84,7 @@ def _made(found: Results, metric: Metric) -> str:
         f"{markdown.provenance(found['how'])}; seeds {seeds}; {found['how']['run seconds']:,} seconds for "
         f"the runs of the table. {said}, mean ± standard deviation; {metric.better} is better."
     )
-    later = ", ".join(found["how"].get("later", ()))
+    later = "; ".join(found["how"].get("later", ()))
     run_later = f"By later calls with --only, on the same ground: {later}." if later else ""
     missing = f"Blank: {count} of {len(found['runs'])} runs have not ended." if count else ""
     papers = sources(figures(found))
