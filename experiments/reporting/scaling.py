@@ -134,8 +134,10 @@ def findings(rows: Sequence[Row]) -> list[str]:
     several = [r for r in rows if r["devices"] > 1 and not r["problem"]]
     whole = [r for r in several if r["mesh"] == "data"]
     parts = [r for r in several if r["mesh"] == "fsdp"]
+    columns = [r for r in several if r["mesh"] == "model"]
     found = [f"{_spread(whole)} {_masks(whole)}"] if whole else []
-    return [*found, _gathers(parts)] if parts else found
+    found += [_gathers(parts)] if parts else []
+    return [*found, _activations(columns)] if columns else found
 
 
 def _spread(rows: Sequence[Row]) -> str:
@@ -163,6 +165,16 @@ def _gathers(rows: Sequence[Row]) -> str:
     return (
         f"{gathered}. On {told[False]} the compiler writes it as a sum over all devices, each of which gives its own "
         "part and zeros: the bytes of the weights then stand under summed, and those of the gradients whole."
+    )
+
+
+def _activations(rows: Sequence[Row]) -> str:
+    """How much is exchanged where columns of weights are shared."""
+    first, *_, last = sorted([*rows, *rows], key=lambda row: row["devices"])
+    return (
+        "Under `model` devices exchange the activations of all rows that they compute, forwards and backwards: "
+        f"{exchanged(first) / MB:,.0f} MB a step at {rows_of_one(first):,} rows, {exchanged(last) / MB:,.0f} at "
+        f"{rows_of_one(last):,}. A network of wide pictures and narrow weights is better off under the other two."
     )
 
 

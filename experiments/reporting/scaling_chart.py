@@ -75,7 +75,7 @@ def _draw(axes: Axes, found: Sequence[Line]) -> None:
         drawn = {"color": look.colour, "marker": look.marker, "label": line.label}
         axes.plot(*zip(*places, strict=True), linestyle="-" if line.same else ":", **drawn)
         if not line.same:
-            _number(axes, line.rows, look.colour)
+            _number(axes, line, look.colour)
     counts = sorted({row["devices"] for line in found for row in line.rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, [str(count) for count in counts])
@@ -87,14 +87,16 @@ def _draw(axes: Axes, found: Sequence[Line]) -> None:
         axes.legend(frameon=False)
 
 
-def _number(axes: Axes, rows: Sequence[Row], colour: str) -> None:
-    for row in rows:
-        place = (row["devices"], held(row))
+def _number(axes: Axes, line: Line, colour: str) -> None:
+    """Writes the rows of a device beside each point; weights that lie whole have theirs on the left."""
+    left = line.mesh == "data"
+    for row in line.rows:
         axes.annotate(
             f"{rows_of_one(row):,}",
-            place,
-            (5, 4),
+            (row["devices"], held(row)),
+            (-6, -9) if left else (5, 4),
             textcoords="offset points",
+            horizontalalignment="right" if left else "left",
             color=colour,
             fontsize=8,
         )

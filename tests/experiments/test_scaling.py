@@ -138,6 +138,13 @@ def test_the_page_says_where_gathers_are_written_as_sums():
     assert "as a sum" not in scaling.findings(rows[:1])[0]
 
 
+def test_the_page_says_what_shared_columns_cost():
+    rows = [row(64, 2048, mesh="model", model=4), row(8, 2048, mesh="model", model=4)]
+    rows[1]["exchanges"] = [{"kind": "all-gather", "dtype": "f32", "bytes": 9e9, "count": 1}]
+    assert "9,000 MB a step at 1,024 rows, 2 at 128." in scaling.findings(rows)[0]
+    assert "2 MB a step at 128 rows, 2 at 128." in scaling.findings(rows[:1])[0]
+
+
 def test_only_rows_of_the_same_work_are_of_one_whole_line():
     rows = [row(8, 2048), row(64, 2048), row(1, 256), row(8, 2048, mesh="model", model=4)]
     found = [(line.same, [r["devices"] for r in line.rows]) for line in lines(rows)]
