@@ -1,13 +1,15 @@
 """What more devices cost: bytes exchanged per step and memory per device, as the compiler says, nothing run.
 
     python -m experiments.bench_scaling [--target=v5e] [--devices=1,8,16,32,64,128,256] [--arms=dense,masked]
-        [--mesh=data,fsdp] [--total=2048] [--each=256] [--side=224] [--out=docs]
+        [--mesh=data,fsdp,model] [--total=2048] [--each=256] [--side=224] [--out=docs]
 
 The training step of configs/imagenet.py is compiled for so many TPUs that are not here; with --target=cpu for as
 many virtual devices of this CPU. A batch of --total is shared out, and --each goes to every device besides;
-weights lie whole on each device (data), or each lies once, in parts on all of them (fsdp).
-Each row is written as it comes, and a row that the same versions compiled before is not compiled again. It needs libtpu beside
-the project's packages, in an environment of its own: where a program looks for TPUs, libtpu makes it wait.
+weights lie whole on each device (data), each lies once, in parts on all of them (fsdp), or four devices share the
+columns of each and the rows are shared by the fours (model), under no rules of `mesh.rules`.
+Each row is written as it comes, and a row that the same versions compiled before is not compiled again. It needs
+libtpu beside the project's packages, in an environment of its own: where a program looks for TPUs, libtpu makes it
+wait.
 """
 
 # First: it says to jax, before that is imported, where to compile.
@@ -36,13 +38,14 @@ from sparsity.named import choose
 
 # The config's argument and density of an arm; the step of a plan's last phase is compiled.
 ARMS = {"dense": ("dense", "1"), "masked": ("magnitude", "0.1")}
-# How many devices share each weight.
-MESHES: Mapping[str, Callable[[int], int]] = {
-    "data": lambda devices: 1,
-    "fsdp": lambda devices: devices,
+# The axes fsdp and model for so many devices; data is what is left.
+MESHES: Mapping[str, Callable[[int], tuple[int, int]]] = {
+    "data": lambda devices: (1, 1),
+    "fsdp": lambda devices: (devices, 1),
+    "model": lambda devices: (1, 4),
 }
 # At full effort a TPU's compiler takes more than five minutes for this step on one core. The effort does not
-# reach what is exchanged: that is decided before.
+# reach what is summed: that is decided before.
 QUICK = {"exec_time_optimization_effort": -1.0}
 
 
@@ -82,17 +85,18 @@ def measured(cell: Cell) -> dict[str, Any]:
     config["data"]["side"] = cell.side
     check(config)
     options = QUICK if cell.target in TPUS else {}
+    row = {**cell._asdict(), "model": place.mesh.shape["model"], "problem": ""}
     try:
-        return {**cell._asdict(), "problem": "", **figures(config, place, options)}
+        return {**row, **figures(config, place, options)}
     except jax.errors.JaxRuntimeError as error:
-        return {**cell._asdict(), "problem": " ".join(str(error).split())[:200]}
+        return {**row, "problem": " ".join(str(error).split())[:200]}
 
 
 def _placed(cell: Cell) -> Placement:
-    fsdp = choose("mesh", cell.mesh, MESHES)(cell.devices)
+    axes = choose("mesh", cell.mesh, MESHES)(cell.devices)
     if cell.target in TPUS:
-        return shared(devices(cell.target, cell.devices), cell.batch, fsdp, here=False)
-    return shared(jax.devices("cpu")[: cell.devices], cell.batch, fsdp)
+        return shared(devices(cell.target, cell.devices), cell.batch, *axes, here=False)
+    return shared(jax.devices("cpu")[: cell.devices], cell.batch, *axes)
 
 
 def _versions() -> dict[str, Any]:

@@ -4,6 +4,7 @@
     python -m experiments.tables --config=... --print          # the launch commands of what is missing
     python -m experiments.tables --config=... --norun          # the pages of what is done
     python -m experiments.tables --config=... --rewrite        # the pages anew from their own JSON
+    python -m experiments.tables --config=... --only="AC/DC"   # one arm, put beside the pages' others
     python -m experiments.tables --config=... --slurm="--gres=gpu:1 --time=12:00:00"
 
 Every arm tries as many settings on a validation split cut from the training set; the best goes, with fresh
@@ -23,7 +24,7 @@ from experiments.reporting import charts, published, table
 from experiments.reporting.metrics import metrics
 from experiments.reporting.places import place_of
 from experiments.running.workdir import Workdir, read
-from experiments.sweeps import call, outcomes, tuning
+from experiments.sweeps import added, call, outcomes, tuning
 from experiments.sweeps.arms import Arm, arms, cells, report_jobs
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.outcomes import Runner
@@ -31,17 +32,22 @@ from experiments.sweeps.points import Point
 from experiments.sweeps.pool import Outcome
 from sparsity.named import unknown
 
+# What is said of a latency beside its milliseconds.
+TIMED = ("batch", "rounds", "device", "cores")
 # What a config says and its pages repeat.
 KEPT = ("title", "figure", "gain", "metrics", "published", "note")
 
 
-def run(config: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
+def run(config: Mapping[str, Any], runner: Runner, only: Sequence[str] = ()) -> dict[str, Any]:
     """Runs what is missing, tuning first, and returns everything that the table is written from.
 
-    Raises ValueError for a table that would not be fair, or that names what does not exist.
+    only: the arms that are run; without it all. Raises ValueError for a table that would not be fair, or that
+    names what does not exist.
     """
-    found, metric = arms(config), metrics(config)[0]
-    _refuse(config, found)
+    every, metric = arms(config), metrics(config)[0]
+    _refuse(config, every)
+    added.refuse_strange(only, [arm.name for arm in every])
+    found = [arm for arm in every if not only or arm.name in only]
     trials = tuning.tuned(config, found, metric, runner)
     chosen = tuning.chosen(found, trials, metric)
     # An arm that is not tuned yet is planned with what its config has, and not run.
@@ -99,7 +105,7 @@ def _tuning(config: Mapping[str, Any], trials: Mapping[str, Sequence[tuning.Tria
 
 def record(arm: Arm, cell: Point, job: Job, outcome: Outcome | None) -> dict[str, Any]:
     """What a table keeps of a run; None is a run that is not to be asked for yet."""
-    latency = Workdir(outcome.folder).latency if outcome else None
+    timed = _timed(Workdir(outcome.folder).latency) if outcome else {}
     return {
         "arm": arm.name,
         "cell": cell,
@@ -108,8 +114,14 @@ def record(arm: Arm, cell: Point, job: Job, outcome: Outcome | None) -> dict[str
         "devices": job.config["devices"],
         "summary": outcome.summary if outcome else {},
         "cause": outcome.cause if outcome else "",
-        "latency": read(latency)["milliseconds"] if latency and latency.exists() else {},
+        "latency": timed.get("milliseconds", {}),
+        "timed": {key: timed[key] for key in TIMED if key in timed},
     }
+
+
+def _timed(latency: Path) -> dict[str, Any]:
+    """What `experiments.latency` has measured of a run; {} where it has not."""
+    return read(latency) if latency.exists() else {}
 
 
 def _say_untuned(found: Mapping[str, Any]) -> None:
@@ -126,11 +138,11 @@ def main(argv: list[str]) -> None:
     if REWRITE.value:
         found = kept(here.config, here.stem)
     else:
-        found = run(here.config, here.runner)
+        found = run(here.config, here.runner, ONLY.value)
         if not here.pages:
             _say_untuned(found)
             return
-        found["how"] = _how(found, here.command)
+        found = _whole(found, here)
     written = table.write(here.stem, found, charts.drawn(found))
     print(table.text(found))
     print(f"\n{', '.join(str(path) for path in written)}; {time.time() - started:.0f} s")
@@ -145,15 +157,33 @@ def kept(config: Mapping[str, Any], stem: Path) -> dict[str, Any]:
     return {**found, **{key: config[key] for key in (*KEPT, "claims") if key in config}}
 
 
+def _whole(found: dict[str, Any], here: call.Call) -> dict[str, Any]:
+    """What the pages are written from: what has been run, or with it what an earlier call has written."""
+    if ONLY.value:
+        earlier = kept(here.config, here.stem)
+        found = added.added(earlier, found, [arm.name for arm in arms(here.config)])
+        return {**found, "how": {**found["how"], "run seconds": _seconds(found)}}
+    return {**found, "how": _how(found, here.command)}
+
+
 def _how(found: dict[str, Any], asked: str) -> dict[str, Any]:
     return {
         "command": asked,
         "surroundings": found.pop("surroundings"),
-        "run seconds": round(sum(r["summary"].get("seconds", 0.0) for r in found["runs"])),
+        "run seconds": _seconds(found),
     }
+
+
+def _seconds(found: Mapping[str, Any]) -> int:
+    return round(sum(r["summary"].get("seconds", 0.0) for r in found["runs"]))
 
 
 if __name__ == "__main__":
     FLAGS = call.define("runs/tables")
     REWRITE = flags.DEFINE_bool("rewrite", False, "Write the pages anew from their JSON.")
+    ONLY = flags.DEFINE_multi_string(
+        "only",
+        [],
+        "An arm that is run now, and put beside the others of the pages' JSON; may be repeated.",
+    )
     command.run(main, known=(ValueError, OSError))

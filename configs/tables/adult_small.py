@@ -27,9 +27,5 @@ def get_config() -> ConfigDict:
         "save_every": 0,
     }
     config.cells = {"blocks.block": [[10, 10]], "density": ["0.1", "0.05", "0.02"]}
-    config.arms = [
-        *criteo.arms(),
-        {"name": "random, from the start", "argument": "random,plan=static"},
-    ]
     config.figure, config.gain = f"{criteo.ATTENTION} beats AC/DC", ""
     return config

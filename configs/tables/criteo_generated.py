@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from configs.tables import criteo
 
 EPOCH = 288_000 // 1024  # steps
+RANDOM = "random, from the start"
 
 
 def get_config() -> ConfigDict:
@@ -39,6 +40,15 @@ def get_config() -> ConfigDict:
     }
     config.cells = {"blocks.block": [[10, 10], [20, 20]], "density": ["0.1", "0.05", "0.02"]}
     config.seeds = [20, 21, 22]
+    config.arms = [*criteo.arms(), {"name": RANDOM, "argument": "random,plan=static"}]
+    config.claims = [
+        *criteo.claims(),
+        {
+            "claim": f"(not the paper's) {criteo.ATTENTION} beats random blocks",
+            "worse": RANDOM,
+            "better": criteo.ATTENTION,
+        },
+    ]
     config.metrics = criteo.metrics("test")
     config.published = {}
     return config

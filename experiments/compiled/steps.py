@@ -93,12 +93,13 @@ def _lowered(experiment: Experiment, state: TrainState) -> jax.stages.Lowered:
 
 def _source(experiment: Experiment) -> Any:
     """What the step draws its batch from; of streamed pictures the shapes, each device with its rows."""
-    part, place = experiment.sets.train, experiment.placement
+    part = experiment.sets.train
     if not isinstance(part, streaming.Part):
         return feed(experiment)(0)
+    described = experiment.placement._replace(here=False)
     window = streaming.specimen(part, experiment.config["batch"])
-    first = place.put(window.pop("first"))
-    return {**place.rows(window, axis=1), "first": first}
+    first = described.put(window.pop("first"))
+    return {**described.rows(window, axis=1), "first": first}
 
 
 def _memory(compiled: jax.stages.Compiled) -> dict[str, int]:

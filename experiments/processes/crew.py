@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from experiments.processes.accord import Accord
 from experiments.processes.joining import Joining, join
+from experiments.processes.line import Line
 from experiments.processes.watch import Watch
 from experiments.running.preemption import Preempted, Stop
 from sparsity.train.board import Board
@@ -22,12 +23,13 @@ def crew(joining: Joining, stop: Stop) -> Iterator[Board]:
     With others, `stop` is asked for all at once and answered by all at the same place. An error raised in
     here is told to them before it goes on, and theirs ends this process.
     """
-    board = join(joining)
+    line = Line()
+    board = join(joining, line)
     if board.count == 1:
         yield board
         return
     accord = Accord(board)
-    watch = Watch(board, stop, accord, joining.lost)
+    watch = Watch(board, stop, accord, joining.lost, line)
     stop.due, stop.grace = accord.due, SHARED_GRACE
     stop.left = lambda: watch.tell(f"{stop.reason}, and no next step within {stop.grace:g} s")
     watch.start()

@@ -13,7 +13,11 @@ from typing import NamedTuple
 
 import jax
 
+# JAX has no public name for what it reads out of a cluster's environment.
+from jax._src.clusters import ClusterEnv
+
 from experiments.processes.clusters import Found, detected
+from experiments.processes.line import Line
 from sparsity.train.board import Board, board
 
 MARGIN = 30  # seconds after which JAX itself would end the process, without a word to the user
@@ -34,8 +38,10 @@ class Joining(NamedTuple):
     lost: int = 60
 
 
-def join(joining: Joining, environment: Mapping[str, str] = os.environ) -> Board:
+def join(joining: Joining, line: Line, environment: Mapping[str, str] = os.environ) -> Board:
     """The board of the processes that have joined; that of a single one where there are no others.
+
+    All but process 0 speak to it through `line`.
 
     Raises ValueError for settings that are wrong, incomplete or contradict each other. Where the others
     do not come in time, it says so and ends the process.
@@ -52,7 +58,7 @@ def join(joining: Joining, environment: Mapping[str, str] = os.environ) -> Board
     timer.daemon = True
     timer.start()
     try:
-        _initialize(joining, found)
+        _initialize(joining, found, line)
     finally:
         timer.cancel()
     return board()
@@ -104,10 +110,10 @@ def _by_hand(joining: Joining) -> bool:
     return joining.coordinator is not None and (joining.processes or 1) > 1
 
 
-def _initialize(joining: Joining, found: Found | None) -> None:
+def _initialize(joining: Joining, found: Found | None, line: Line) -> None:
     try:
         jax.distributed.initialize(
-            joining.coordinator,
+            _coordinator(joining, found, line),
             joining.processes,
             joining.process,
             initialization_timeout=joining.wait + MARGIN,
@@ -120,6 +126,19 @@ def _initialize(joining: Joining, found: Found | None) -> None:
             return  # a machine of its own, with TPUs
         where = f"as {found.name} tells" if found else f"at {joining.coordinator}"
         raise ValueError(f"could not join the other processes {where}: {error}") from error
+
+
+def _coordinator(joining: Joining, found: Found | None, line: Line) -> str | None:
+    """What JAX is to call; None where it is to find out by itself."""
+    address, process = joining.coordinator, joining.process
+    if found:
+        address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+        address, _, process, _ = ClusterEnv.auto_detect_unset_distributed_params(
+            address, None, None, None, found.name, joining.wait
+        )
+    # Certificates are of process 0's name, not of this process's.
+    certified = getattr(jax.config, "jax_mtls_cert_file", None)
+    return line.to(address) if address and process and not certified else address
 
 
 def _end(joining: Joining, found: Found | None) -> None:

@@ -9,10 +9,12 @@ import os
 import sys
 import threading
 import time
+from typing import NoReturn
 
 import jax
 
 from experiments.processes.accord import Accord
+from experiments.processes.line import Line
 from experiments.running.preemption import Stop
 from sparsity.train.board import Board
 
@@ -25,22 +27,28 @@ AGAIN = "\nlaunch them again, of whatever number: the run goes on from its last 
 class Watch:
     """Looks at the notes of all processes, from `start` on.
 
-    lost: seconds of silence after which a process is lost.
+    lost: seconds of silence after which a process is lost. line: to process 0, which holds the notes.
     """
 
-    def __init__(self, board: Board, stop: Stop, accord: Accord, lost: float) -> None:
+    def __init__(self, board: Board, stop: Stop, accord: Accord, lost: float, line: Line) -> None:
         self._board, self._stop, self._accord, self._lost = board, stop, accord, lost
+        self._line, self._answered = line, time.monotonic()
         self._closed, self._settled = threading.Event(), False
         self._beats: dict[str, tuple[str, float]] = {}
         self._thread = threading.Thread(target=self._look_on, daemon=True)
 
     def start(self) -> None:
         """Begins."""
+        self._answered = time.monotonic()
         self._thread.start()
+        if self._board.index:
+            self._line.broken = lambda: self._end_alone("is gone: killed, or cut off")
+            threading.Thread(target=self._wait_on, daemon=True).start()
 
     def close(self) -> None:
         """Ends looking."""
         self._closed.set()
+        self._line.broken = None
         if threading.current_thread() is not self._thread:
             # It may be waiting for one who has left meanwhile.
             self._thread.join(2 * PAUSE)
@@ -57,9 +65,16 @@ class Watch:
         try:
             while not self._closed.wait(PAUSE):
                 self._look()
+                self._answered = time.monotonic()
         except jax.errors.JaxRuntimeError as error:
             if not self._closed.is_set():
-                self._end(f"process 0, which holds the notes, is gone: {_first_line(error)}", AGAIN)
+                self._end_alone(f"is gone: {_first_line(error)}")
+
+    def _wait_on(self) -> None:
+        """Ends this process where process 0 is there and does not answer."""
+        while not self._closed.wait(PAUSE):
+            if time.monotonic() - self._answered > self._lost:
+                self._end_alone(f"has not answered for {self._lost:g} s: stopped, or cut off")
 
     def _look(self) -> None:
         news = self._board.notes("news")
@@ -101,6 +116,16 @@ class Watch:
 
     def _end(self, words: str, hint: str = "") -> None:
         """Ends this process at once: its own thread may wait for ever for one that is gone."""
+        self._say(words, hint)
+        self._part()
+        os._exit(1)
+
+    def _end_alone(self, words: str) -> NoReturn:
+        """Ends this process without process 0: it is not told, for nobody would answer."""
+        self._say(f"process 0, which holds the notes, {words}", AGAIN)
+        os._exit(1)
+
+    def _say(self, words: str, hint: str) -> None:
         board = self._board
         print(
             f"process {board.index} of {board.count} ends: {words}{hint}",
@@ -108,8 +133,6 @@ class Watch:
             flush=True,
         )
         self._stop.ending(words)
-        self._part()
-        os._exit(1)
 
     def _part(self) -> None:
         """Says that it goes; process 0 waits for the others to have said so."""

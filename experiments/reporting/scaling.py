@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reporting import files, markdown
-from experiments.reporting.scaling_chart import chart
+from experiments.reporting.scaling_chart import chart, rows_of_one
 
 Row = Mapping[str, Any]
 KEYS = ("target", "arm", "mesh", "devices", "batch", "side")
@@ -26,22 +26,27 @@ READING = (
     "The training step of configs/imagenet.py (ResNet-50, 224x224 unless a heading says otherwise, products in "
     "bfloat16, SGD with momentum; dense, and gradual magnitude pruning's fine-tuning step under masks of 16x16 "
     "blocks at a density of 10%), compiled for TPUs that are not here and not run: every figure is the compiler's. "
-    "Devices share the rows of a batch. Under `data` each holds all weights; under `fsdp` each weight, with what the "
-    "optimiser remembers of it, lies in parts on all of them, and is gathered where it is used."
+    "Under `data` devices share the rows of a batch and each holds all weights; under `fsdp` they share the rows, and "
+    "each weight, with what the optimiser remembers of it, lies in parts on all of them and is gathered where it is "
+    "used; under `model` (mesh.model=4) four devices have the same rows and share the outputs of each layer, and the "
+    "rows are shared by the fours. `mesh.rules` is empty: what lies where is what docs/devices.md says of itself."
 )
 EXCHANGED = (
-    "Summed, gathered, scattered: bytes of the whole arrays to which that happens in one step. On a ring "
-    "2(n - 1)/n times what is summed leaves each of n devices, and (n - 1)/n times the others. Due is what cannot be saved: the gradient of every weight, in the two bytes of "
-    "bfloat16 in which it is computed; for the batch norms over the whole batch the means of x and x² forwards "
-    "and two sums backwards, four numbers of four bytes a channel; the loss, and how many were right. The gradients "
-    "are summed over the devices before they become float32. What is exchanged beyond that is a further sum for "
-    "most of the norms' channels."
+    "Batch of one: the rows that a device computes. Summed, gathered, scattered: bytes of the whole arrays to which "
+    "that happens in one step, as one device sees them; else: what it sends to a single other one, as in the rings by "
+    "which gradients are scattered under `fsdp`. On a ring 2(n - 1)/n times what is summed leaves each of n devices, "
+    "and (n - 1)/n times what is gathered. Due is what cannot be saved where weights lie whole: the gradient of every "
+    "weight, in the two bytes of bfloat16 in which it is computed; for the batch norms over the whole batch the means "
+    "of x and x² forwards and two sums backwards, four numbers of four bytes a channel; the loss, and how many were "
+    "right. The gradients are summed over the devices before they become float32. What is exchanged beyond that is a "
+    "further sum for most of the norms' channels."
 )
 HELD = (
-    "Arguments: the state, which is donated, and the batch's pictures as bytes. Together: with what comes out beside the state and the "
-    "temporaries. A TPU v5e has 16 GiB. TPUs' steps are compiled with the least effort for speed, as the full one "
-    "takes more than five minutes a step on one core: temporaries may come out otherwise at full effort, what is "
-    "exchanged is decided before."
+    "Arguments: the state, which is donated, and the batch's pictures as bytes. Together: with what comes out beside "
+    "the state and the temporaries. A TPU v5e has 16 GiB. TPUs' steps are compiled with the least effort for speed, as "
+    "the full one takes more than five minutes a step on one core. At full effort temporaries may come out otherwise, "
+    "and weights may be cast to bfloat16 before they are gathered, as in a single product that was tried: half of those "
+    "bytes. That 64 devices and more sum in place of gathering is so there too."
 )
 
 
@@ -87,7 +92,7 @@ def page(versions: Mapping[str, Any], rows: Sequence[Row], picture: str) -> str:
 
 def cells(row: Row) -> list[str]:
     """A row as texts."""
-    start = [str(row["devices"]), row["arm"], f"{row['batch'] // row['devices']:,}"]
+    start = [str(row["devices"]), row["arm"], f"{rows_of_one(row):,}"]
     if row["problem"]:
         return [*start, f"does not compile: {row['problem']}", *[""] * 8, f"{row['batch']:,}"]
     memory = [row["memory"][name] for name in ("arguments", "temporaries", "together")]
@@ -125,20 +130,52 @@ def due(row: Row) -> int:
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
-    """What the rows say of the two laws, in words."""
-    several = [r for r in rows if r["devices"] > 1 and not r["problem"] and r["mesh"] == "data"]
-    if not several:
-        return []
-    sizes = sorted({exchanged(row) for row in several})
-    counts = sorted({row["devices"] for row in several})
+    """What the rows say of the laws, in words."""
+    several = [r for r in rows if r["devices"] > 1 and not r["problem"]]
+    whole = [r for r in several if r["mesh"] == "data"]
+    parts = [r for r in several if r["mesh"] == "fsdp"]
+    columns = [r for r in several if r["mesh"] == "model"]
+    found = [f"{_spread(whole)} {_masks(whole)}"] if whole else []
+    found += [_gathers(parts)] if parts else []
+    return [*found, _activations(columns)] if columns else found
+
+
+def _spread(rows: Sequence[Row]) -> str:
+    """What is exchanged where weights lie whole, and what is due."""
+    sizes = sorted({exchanged(row) for row in rows})
+    counts = sorted({row["devices"] for row in rows})
     over = " to ".join(f"{count}" for count in dict.fromkeys((counts[0], counts[-1])))
     between = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
-    spread = (
+    return (
         f"Under `data` on {over} devices a step exchanges {between} bytes"
-        f"; {due(several[0]):,} are due: {several[0]['due']['gradients']:,} of gradients, "
-        f"{several[0]['due']['norms']:,} of norms, {several[0]['due']['metrics']} of metrics."
+        f"; {due(rows[0]):,} are due: {rows[0]['due']['gradients']:,} of gradients, "
+        f"{rows[0]['due']['norms']:,} of norms, {rows[0]['due']['metrics']} of metrics."
     )
-    return [f"{spread} {_masks(several)}"]
+
+
+def _gathers(rows: Sequence[Row]) -> str:
+    """On how many devices weights in parts are gathered as such, and on how many as sums."""
+    named: dict[bool, set[int]] = {True: set(), False: set()}
+    for row in rows:
+        named["all-gather" in {one["kind"] for one in row["exchanges"]}].add(row["devices"])
+    told = {kind: ", ".join(map(str, sorted(counts))) for kind, counts in named.items()}
+    gathered = f"Under `fsdp` weights are gathered as such on {told[True] or 'no'} devices"
+    if not told[False]:
+        return f"{gathered}."
+    return (
+        f"{gathered}. On {told[False]} the compiler writes it as a sum over all devices, each of which gives its own "
+        "part and zeros: the bytes of the weights then stand under summed, and those of the gradients whole."
+    )
+
+
+def _activations(rows: Sequence[Row]) -> str:
+    """How much is exchanged where columns of weights are shared."""
+    first, *_, last = sorted([*rows, *rows], key=lambda row: row["devices"])
+    return (
+        "Under `model` devices exchange the activations of all rows that they compute, forwards and backwards: "
+        f"{exchanged(first) / MB:,.0f} MB a step at {rows_of_one(first):,} rows, {exchanged(last) / MB:,.0f} at "
+        f"{rows_of_one(last):,}. A network of wide pictures and narrow weights is better off under the other two."
+    )
 
 
 def _masks(rows: Sequence[Row]) -> str:

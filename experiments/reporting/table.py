@@ -44,7 +44,7 @@ def page(found: Results, pictures: Sequence[str] = ()) -> str:
     parts += [f"![{name}]({name})" for name in pictures]
     parts += [
         "## Cells",
-        (_PAPER if figures(found) else "") + _CELLS,
+        (_PAPER if figures(found) else "") + _CELLS + _timed(found),
         markdown.table(lines.full(found)),
     ]
     if len(causes := lines.unfinished(found)) > 1:
@@ -65,6 +65,17 @@ _CELLS = (
 )
 
 
+def _timed(found: Results) -> str:
+    """On what the latencies were measured, "" where none was."""
+    ways = [
+        f"a batch of {way['batch']}, {way['device'].split()[0]}, {way['cores']} cores, the median of "
+        f"{way['rounds']} rounds in which both take turns"
+        for run in found["runs"]
+        if (way := run.get("timed"))
+    ]
+    return f" Measured: {'; '.join(dict.fromkeys(ways))}." if ways else ""
+
+
 def _made(found: Results, metric: Metric) -> str:
     said = metric.name[0].upper() + metric.name[1:]
     seeds = ", ".join(map(str, found["seeds"]))
@@ -73,10 +84,12 @@ def _made(found: Results, metric: Metric) -> str:
         f"{markdown.provenance(found['how'])}; seeds {seeds}; {found['how']['run seconds']:,} seconds for "
         f"the runs of the table. {said}, mean ± standard deviation; {metric.better} is better."
     )
+    later = "; ".join(found["how"].get("later", ()))
+    run_later = f"By later calls with --only, on the same ground: {later}." if later else ""
     missing = f"Blank: {count} of {len(found['runs'])} runs have not ended." if count else ""
     papers = sources(figures(found))
     beside = f"In brackets the paper's: {'; '.join(papers)}." if papers else ""
-    return " ".join(filter(None, [made, missing, beside, found.get("note", "")]))
+    return " ".join(filter(None, [made, run_later, missing, beside, found.get("note", "")]))
 
 
 def _judged(metric: Metric) -> str:

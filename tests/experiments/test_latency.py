@@ -33,3 +33,8 @@ def test_one_run_of_a_config_is_measured_and_its_table_says_so(tmp_path):
     assert not latency.chosen([tmp_path])
     records = [record(Arm("a", ""), {}, job, read([job], tmp_path)[job.name]) for job in family]
     assert grid({"runs": records})["a"][""].latency == found["milliseconds"]
+    assert [bool(one["timed"]) for one in records] == [one["run"] == run.name for one in records]
+    assert (
+        found["batch"] == 8
+        and found.items() >= next(r["timed"] for r in records if r["timed"]).items()
+    )

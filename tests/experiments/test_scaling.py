@@ -11,6 +11,7 @@ from experiments.assembly.placement import shared
 from experiments.compiled.collectives import Exchange, exchanges
 from experiments.compiled.steps import figures
 from experiments.reporting import scaling
+from experiments.reporting.scaling_chart import chart, lines, rows_of_one
 
 # As XLA writes programs: the operands' types stand where they are made.
 TEXT = """
@@ -42,10 +43,10 @@ def found(config_of):
     arms = {"dense": ("dense", {"density": "1"}), "masked": ("magnitude,plan=one_shot", {})}
 
     @functools.cache
-    def of(arm, devices, fsdp=1):
+    def of(arm, devices, fsdp=1, model=1):
         argument, fields = arms[arm]
         config = json.loads(json.dumps(config_of(argument, **fields)))
-        return figures(config, shared(jax.devices()[:devices], config["batch"], fsdp))
+        return figures(config, shared(jax.devices()[:devices], config["batch"], fsdp, model))
 
     return of
 
@@ -78,6 +79,13 @@ def test_weights_that_are_shared_out_are_gathered_and_held_in_parts(found):
     assert "all-gather" in {one["kind"] for one in parts["exchanges"]}
     # Of weights and momentum an eighth is left on each device.
     assert whole["memory"]["arguments"] - parts["memory"]["arguments"] > 2 * kernels * 3 // 4
+
+
+def test_devices_that_share_columns_share_the_work_and_send_activations(found):
+    one, eight = found("dense", 1), found("dense", 8, 1, 4)
+    assert 0.9 < 8 * eight["flops"] / one["flops"] < 1.3
+    sent = sum(e["bytes"] for e in eight["exchanges"])
+    assert sent != scaling.due({"devices": 8, **eight})
 
 
 def row(devices, batch, arm="dense", **fields):
@@ -114,7 +122,40 @@ def test_the_page_says_what_is_exchanged_and_what_is_due(tmp_path):
     assert "1,500,008 are due" in text and "Masks add 0 or 24 bytes." in text
     assert "| 8 | dense | 256 | 1.600 |  |  |  | 1.500 | 1 | 2 | 3 | 2.000 | 2,048 |" in text
     assert "| 1 | dense | 2,048 | does not compile: it does not fit |" in text
-    assert "batch 2,048 in all, masked" in (tmp_path / "scaling.svg").read_text()
+    assert "data, dense, batch 2,048" in (tmp_path / "scaling.svg").read_text()
+
+
+def test_devices_that_share_weights_by_their_columns_compute_the_same_rows():
+    assert rows_of_one(row(8, 2048)) == 256 and rows_of_one(row(8, 2048, model=4)) == 1024
+    assert scaling.cells(row(8, 2048, model=4))[2] == "1,024"
+
+
+def test_the_page_says_where_gathers_are_written_as_sums():
+    gathers = [{"kind": "all-gather", "dtype": "f32", "bytes": 8, "count": 1}]
+    rows = [row(8, 2048, mesh="fsdp", exchanges=gathers), row(64, 2048, mesh="fsdp")]
+    (words,) = scaling.findings(rows)
+    assert "gathered as such on 8 devices. On 64 the compiler writes it as a sum" in words
+    assert "as a sum" not in scaling.findings(rows[:1])[0]
+
+
+def test_the_page_says_what_shared_columns_cost():
+    rows = [row(64, 2048, mesh="model", model=4), row(8, 2048, mesh="model", model=4)]
+    rows[1]["exchanges"] = [{"kind": "all-gather", "dtype": "f32", "bytes": 9e9, "count": 1}]
+    assert "9,000 MB a step at 1,024 rows, 2 at 128." in scaling.findings(rows)[0]
+    assert "2 MB a step at 128 rows, 2 at 128." in scaling.findings(rows[:1])[0]
+
+
+def test_only_rows_of_the_same_work_are_of_one_whole_line():
+    rows = [row(8, 2048), row(64, 2048), row(1, 256), row(8, 2048, mesh="model", model=4)]
+    found = [(line.same, [r["devices"] for r in line.rows]) for line in lines(rows)]
+    assert found == [(False, [8, 64]), (True, [1, 8])]
+
+
+def test_a_picture_is_of_dense_steps_where_there_are_some():
+    masked = [row(8, 2048, "masked"), row(64, 2048, "masked")]
+    assert "data, masked, batch 2,048" in chart(masked)
+    both = chart([*masked, row(8, 2048), row(64, 2048)])
+    assert "data, dense, batch 2,048" in both and "masked" not in both
 
 
 def test_rows_of_other_versions_are_compiled_anew(tmp_path):

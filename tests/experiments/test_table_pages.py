@@ -41,6 +41,7 @@ def test_ours_stands_beside_the_papers_figure_or_beside_none():
     runs = [ended("a", s, loss=0.45 + s / 1000, auc=0.8) for s in (1, 2)]
     runs += [ended("b", 1, "Diverged: the training loss is nan"), ended("c", 1, loss=0.5, auc=0.7)]
     runs[0] |= {"latency": {"dense": 2.0, "block_sparse": 1.0}, "devices": 8}
+    runs[0]["timed"] = {"batch": 64, "rounds": 9, "device": "cpu cpu", "cores": 2}
     paper = {"value": 0.4517, "source": "arXiv 1, Table 2"}
     gone = {"value": None, "said": "diverged", "source": "arXiv 1, Table 2"}
     published = {"a": {"8x8, 90%": paper}, "b": {"8x8, 90%": gone}}
@@ -57,6 +58,7 @@ def test_ours_stands_beside_the_papers_figure_or_beside_none():
     assert "## AUC" in words and "0.8000 ± 0.0000 |" in words
     assert "| b | 8x8, 90% | 1 | Diverged: the training loss is nan |" in words
     assert words.count("arXiv 1, Table 2") == 1
+    assert words.count("Measured: a batch of 64, cpu, 2 cores, the median of 9 rounds") == 1
     by_cell = exports.cells(found).splitlines()
     assert (
         by_cell[1].startswith('a,"8x8, 90%",2,0.4515,')

@@ -6,6 +6,7 @@ import pytest
 
 from experiments.processes.clusters import Found, detected
 from experiments.processes.joining import Joining, checked, join
+from experiments.processes.line import Line
 
 SLURM = {
     "SLURM_JOB_ID": "7",
@@ -64,7 +65,7 @@ def test_a_damaged_environment_is_named():
 
 def test_who_is_alone_or_says_so_joins_nobody():
     for joining, environment in ((Joining(), {}), (Joining(processes=1), SLURM)):
-        found = join(joining, environment)
+        found = join(joining, Line(), environment)
         assert (found.index, found.count) == (0, 1)
 
 
@@ -73,4 +74,4 @@ def test_a_port_that_is_taken_is_named():
         port = taken.getsockname()[1]
         joining = Joining(f"127.0.0.1:{port}", processes=2, process=0)
         with pytest.raises(ValueError, match=f"cannot listen at port {port}"):
-            join(joining, {})
+            join(joining, Line(), {})

@@ -110,14 +110,23 @@ def test_one_that_is_killed_ends_the_other_in_words_and_in_time(tmp_path):
     assert (status(run)["status"], status(run)["cause"]) == ("failed", expected)
 
 
-def test_without_process_0_the_others_end_at_once(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "words_of_it"),
+    [
+        (signal.SIGKILL, "is gone: killed, or cut off"),
+        (signal.SIGSTOP, f"has not answered for {LOST} s: stopped, or cut off"),
+    ],
+)
+def test_without_process_0_the_others_end_in_words_and_in_time(number, words_of_it, tmp_path):
     run, words = tmp_path / "run", tmp_path / "said"
-    with started(commands(LONG, run, 2), words, each=2) as processes:
+    with started(commands(LONG, run, 4), words, each=1) as processes:
         wait_for(processes, lambda: saved(run) >= 20, words)
-        processes[0].kill()
+        processes[0].send_signal(number)
         began = time.monotonic()
-        assert ended(processes)[1] != 0
-    assert time.monotonic() - began < LOST + 10
-    assert "coordination service" in said(words) or "process 0, which holds the notes" in said(
-        words
-    )
+        assert ended(processes[1:]) == [1] * 3, said(words)
+    assert time.monotonic() - began < (LOST if number == signal.SIGSTOP else 0) + 10
+    for index in (1, 2, 3):
+        text = (words / f"{index}.txt").read_text()
+        ends = f"process {index} of 4 ends: process 0, which holds the notes, {words_of_it}"
+        assert ends in text and "the run goes on from its last checkpoint" in text
+        assert "Terminating process" not in text and "Check failure" not in text, text
