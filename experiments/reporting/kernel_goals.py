@@ -20,6 +20,10 @@ H200 = {
     32: {30: 1.0, 20: 1.2, 10: 2.3, 5: 4.3},
     16: {30: 1.0, 20: 1.0, 10: 1.2, 5: 2.4},
 }
+GPU_LAYER = "8192 rows, 4096 x 4096"
+# Of the forward product's goal, for the whole training step of the layer.
+STEP = 0.9
+GPU_GOALS = "the goal of 1.0 is the fall-back's, which `auto` takes below it"
 PREDICTED = (
     "The model's ratios for 8192 rows, 4096 x 4096, bfloat16, from the device's ceilings alone; "
     "`make bench-kernels` on such a machine measures them in one call."
@@ -27,24 +31,50 @@ PREDICTED = (
 
 
 def goals(here: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Measured against the goals of a CPU with so many cores; nothing for other devices."""
+    """Measured against the goals of a CPU with so many cores, or of a GPU; nothing for other devices."""
+    if here["platform"] == "cuda":
+        return _of_gpu(parts)
     asked = CPU.get(here["cores"], {}) if here["platform"] == "cpu" else {}
     kept = [p for p in parts if (p["layer"], p["dtype"]) == (CPU_LAYER, "float32")]
     kept = [p for p in kept if p["block"] in (32, 64)]
     if not asked or not kept:
         return []
-    lines = [f"Goals for {CPU_LAYER}, float32, forward, any mask:", ""]
-    lines += ["| | " + " | ".join(f"{p}%" for p in asked) + " |", "| --- " * (1 + len(asked)) + "|"]
-    lines.append("| goal | " + " | ".join(f"{r:g}" for r in asked.values()) + " |")
+    lines = [f"Goals for {CPU_LAYER}, float32, forward, any mask:", "", *_head(asked)]
+    lines.append(_row("goal", asked, {str(p): r for p, r in asked.items()}))
     for part in kept:
         for verb in ("forward", "forward, unbalanced"):
-            ratios, best = part["ratios"][verb], part.get("best", {}).get(verb, {})
-            fast = [f"{best[str(p)]:.2f}" if str(p) in best else "" for p in asked]
-            cells = [f"{ratios[str(p)]:.2f}" if str(p) in ratios else "" for p in asked]
-            lines.append(f"| block {part['block']}, {verb} | " + " | ".join(cells) + " |")
-            if any(fast):
-                lines.append("| the same, fastest rounds | " + " | ".join(fast) + " |")
+            lines.append(_row(f"block {part['block']}, {verb}", asked, part["ratios"][verb]))
+            if fast := part.get("best", {}).get(verb):
+                lines.append(_row("the same, fastest rounds", asked, fast))
     return [*lines, ""]
+
+
+def _of_gpu(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    kept = {p["block"]: p["ratios"] for p in parts if p["layer"] == GPU_LAYER}
+    if not kept:
+        return []
+    densities = H200[128]
+    lines = [f"Goals for {GPU_LAYER}, bfloat16; {GPU_GOALS}:", "", *_head(densities)]
+    for block, ratios in sorted(kept.items(), reverse=True):
+        asked = H200[block]
+        steps = {str(p): STEP * r for p, r in asked.items()}
+        lines.append(
+            _row(f"block {block}, forward, goal", asked, {str(p): r for p, r in asked.items()})
+        )
+        for verb in ("forward", "forward, unbalanced"):
+            lines.append(_row(f"block {block}, {verb}", asked, ratios[verb]))
+        lines.append(_row(f"block {block}, step, goal", asked, steps))
+        lines.append(_row(f"block {block}, step", asked, ratios["step"]))
+    return [*lines, ""]
+
+
+def _head(asked: Mapping[int, float]) -> list[str]:
+    return ["| | " + " | ".join(f"{p}%" for p in asked) + " |", "| --- " * (1 + len(asked)) + "|"]
+
+
+def _row(name: str, asked: Mapping[int, float], ratios: Mapping[str, float]) -> str:
+    cells = [f"{ratios[str(p)]:.2f}" if str(p) in ratios else "" for p in asked]
+    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 def unmeasured(platforms: set[str]) -> str:

@@ -78,11 +78,11 @@ def surroundings(results: Mapping[str, Any]) -> str:
     """Device, versions, load and memory in a sentence."""
     here = results["surroundings"]
     load = max(part["load"] for part in results["parts"])
-    busy = (
-        "CPU time of the process, so that other processes' work does not count."
-        if here["cores"] == 1
-        else f"The load average was at most {load:.1f}: far above the cores, ratios flatter."
-    )
+    busy = f"The load average was at most {load:.1f}: far above the cores, ratios flatter."
+    if here["platform"] == "cuda":
+        busy = "Times are those of a program's kernels, by the profiler: what the host takes to start them is not in."
+    elif here["cores"] == 1:
+        busy = "CPU time of the process, so that other processes' work does not count."
     return (
         f"{here['device']}; Python {here['python']}, jax {here['jax']}; a copy in memory moves "
         f"{results['bandwidth'] / 1e9:.0f} GB/s. {busy}"
