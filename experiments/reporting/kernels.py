@@ -8,6 +8,7 @@ from experiments.reporting.kernel_findings import (
     VERBS,
     convolutions,
     fallback,
+    floor,
     losses,
     peers,
     without,
@@ -69,7 +70,8 @@ def section(results: Mapping[str, Any], name: str, pictures: Sequence[str]) -> s
     lines += [*table(parts, "step"), ""]
     lines += [*goals(here, parts), *without(results)]
     off = error(here["platform"], entries(results))
-    said = [losses(parts), convolutions(parts), peers(parts), fallback(parts), f"{off}"]
+    said = [losses(parts), convolutions(parts), peers(parts), floor(parts), fallback(parts)]
+    said.append(f"{off}")
     lines += [line for words in said if words for line in (words, "")]
     return "\n".join([*lines, f"Every figure: [{name}.md]({name}.md).", ""])
 

@@ -7,8 +7,9 @@ A model's folder holds
     dense-PLATFORM.jax       the same with every weight unpacked
     serving.json             the format, the SHA-256 of each file, the input, and how each weight is used
 
-Both programs take the weights as arguments. The dense one is what the other is measured against, and what
-runs where the compiled kernel of the CPU cannot be had. One program is for one size of batch: fewer examples
+Both programs take the weights as arguments. A weight whose products run dense in the sparse program as well is
+unpacked when the model is loaded, once, and not by the program. The dense program is what the other is measured
+against, and what runs where the compiled kernel of the CPU cannot be had. One program is for one size of batch: fewer examples
 are padded, more are cut.
 """
 
@@ -28,9 +29,13 @@ from jax import export
 from sparsity.kernels import native, packed_files, platforms
 from sparsity.kernels.packed import PackedMatrix
 
-FORMAT = 1
+FORMAT = 2
+# Programs of format 1 take every packed weight as live blocks.
+READ = (1, FORMAT)
 WEIGHTS, TEXT = "packed.safetensors", "serving.json"
 KINDS = ("sparse", "dense")
+# The forms in which a program takes a packed weight.
+PACKED, DENSE, BOTH = "packed", "dense", "both"
 
 
 class Served(NamedTuple):
@@ -85,19 +90,30 @@ def load(folder: Path | str, kind: str | None = None) -> Served:
     kind = kind or ("dense" if problem else "sparse")
     program = _program(folder, text, f"{kind}-{platform}.jax")
     weights = _weights(folder, text)
-    arguments = arguments_of(weights, kind)
+    forms = (
+        text.get("forms", {}).get(platform, {})
+        if kind == "sparse"
+        else dict.fromkeys(weights, DENSE)
+    )
+    arguments = arguments_of(weights, forms)
     _check_arguments(program, arguments, folder)
     return Served(kind, text, arguments, jax.jit(program.call))
 
 
-def arguments_of(weights: Mapping[str, Any], kind: str) -> dict[str, list[Any]]:
-    """The weights as a program takes them: a list of arrays each."""
-    if kind == "sparse":
-        return {name: jax.tree.leaves(weight) for name, weight in weights.items()}
-    return {
-        name: [weight.dense() if isinstance(weight, PackedMatrix) else weight]
-        for name, weight in weights.items()
-    }
+def arguments_of(weights: Mapping[str, Any], forms: Mapping[str, str]) -> dict[str, list[Any]]:
+    """The weights as a program takes them: a list of arrays each.
+
+    forms: of packed weights; those that are not named are taken as live blocks, in the order of the leaves of a
+           PackedMatrix. The dense weight stands behind them where both are taken.
+    """
+    return {name: _arrays(weight, forms.get(name, PACKED)) for name, weight in weights.items()}
+
+
+def _arrays(weight: Any, form: str) -> list[Any]:
+    if not isinstance(weight, PackedMatrix):
+        return [weight]
+    blocks = [] if form == DENSE else jax.tree.leaves(weight)
+    return blocks if form == PACKED else [*blocks, weight.dense()]
 
 
 def without_kernel(text: Mapping[str, Any], platform: str) -> str:
@@ -124,8 +140,9 @@ def _text(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path} is cut short or not the JSON of a served model") from None
-    if version != FORMAT:
-        raise ValueError(f"{path} is of format {version!r}; this version reads format {FORMAT}")
+    if version not in READ:
+        known = " and ".join(map(str, READ))
+        raise ValueError(f"{path} is of format {version!r}; this version reads format {known}")
     if missing := [key for key in ("files", "input", "kernels", "jax") if key not in text]:
         raise ValueError(f"{path} is not of a served model: it has no {missing[0]!r}")
     return text

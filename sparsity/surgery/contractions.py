@@ -5,8 +5,9 @@ such product: then the weight is unpacked and the equation runs as it stands. `p
 `ops.block_sparse_matmul`.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +21,9 @@ from sparsity.kernels.packed import PackedMatrix
 
 
 class Product(NamedTuple):
-    """What a contraction gives, and the facts that decide what computes it (`kernels.choice`)."""
+    """What computes a contraction's result, and the facts that decide whether it should (`kernels.choice`)."""
 
-    result: jax.Array
+    run: Callable[[], jax.Array]
     call: Call
 
 
@@ -36,11 +37,14 @@ def dot(params: Mapping[str, Any], x: Any, matrix: PackedMatrix, side: int, path
         return "one matrix for each entry of a batch"
     if problem := _unfit(params, x):
         return problem
-    run = _along(matrix, contracted[side])
-    if run is None:
+    along = _along(matrix, contracted[side])
+    if along is None:
         return f"contracted along axes {contracted[side]}, which are not its rows or columns"
     theirs = dict(zip(contracted[side], contracted[1 - side], strict=True))
-    return _multiplied(x, run, tuple(theirs[axis] for axis in run.reading.rows), side, path)
+    last = tuple(theirs[axis] for axis in along.reading.rows)
+    count = x.size // along.reading.matrix[0]
+    run = functools.partial(_multiplied, x, along, last, side, path)
+    return Product(run, _call(count, x, along, path))
 
 
 def _along(matrix: PackedMatrix, axes: tuple[int, ...]) -> PackedMatrix | None:
@@ -57,7 +61,7 @@ def _along(matrix: PackedMatrix, axes: tuple[int, ...]) -> PackedMatrix | None:
 
 def _multiplied(
     x: Any, matrix: PackedMatrix, last: tuple[int, ...], side: int, path: str
-) -> Product:
+) -> jax.Array:
     """x with the axes `last` against the matrix's rows, in dot_general's order of axes."""
     reading = matrix.reading
     free = [axis for axis in range(x.ndim) if axis not in last]
@@ -67,8 +71,7 @@ def _multiplied(
     )
     own = [len(free) + i for i in sorted(range(len(reading.cols)), key=reading.cols.__getitem__)]
     others = list(range(len(free)))
-    result = y.transpose((*own, *others) if side == 0 else (*others, *own))
-    return Product(result, _call(rows.size // rows.shape[-1], rows, matrix, path))
+    return y.transpose((*own, *others) if side == 0 else (*others, *own))
 
 
 def _call(
@@ -108,11 +111,13 @@ def _convolved(params: Mapping[str, Any], x: Any, matrix: PackedMatrix, path: st
         "strides": tuple(params["window_strides"]),
         "padding": tuple((before, after) for before, after in params["padding"]),
     }
-    result = block_sparse_convolution(x, matrix.blocks, matrix.layout, path=path, **static)
+    run = functools.partial(
+        block_sparse_convolution, x, matrix.blocks, matrix.layout, path=path, **static
+    )
     geometry = geometry_of(x.shape[1:], **static)
     if geometry.pointwise:
-        return Product(result, _call(result.size // result.shape[-1], x, matrix, path))
-    return Product(result, _call(len(x), x, matrix, path, geometry))
+        return Product(run, _call(len(x) * math.prod(geometry.out), x, matrix, path))
+    return Product(run, _call(len(x), x, matrix, path, geometry))
 
 
 def _unfit(params: Mapping[str, Any], x: Any) -> str:

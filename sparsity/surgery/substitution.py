@@ -13,8 +13,9 @@ import jax
 from jax.extend import core
 
 from sparsity.kernels.calls import Call
-from sparsity.kernels.packed import PackedMatrix, Reading
+from sparsity.kernels.packed import PackedMatrix
 from sparsity.surgery.contractions import convolution, dot
+from sparsity.surgery.held import MOVES, Held, held, packed_one, sliced
 from sparsity.units.partition import leaves, path_of
 
 CONTRACTIONS = {"dot_general": dot, "conv_general_dilated": convolution}
@@ -22,22 +23,20 @@ CONTRACTIONS = {"dot_general": dot, "conv_general_dilated": convolution}
 Uses = dict[str, list[Call | str]]
 
 
-class Held(NamedTuple):
-    """A packed weight on its way to where it is multiplied by."""
-
-    path: str
-    matrix: PackedMatrix
-
-
 def substituted(
-    apply: Callable[..., Any], params: Any, path: str = "auto"
+    apply: Callable[..., Any],
+    params: Any,
+    path: str = "auto",
+    refusal: Callable[[Call], str] = lambda call: "",
 ) -> Callable[..., tuple[Any, Uses]]:
     """run(weights, *inputs) -> (what `apply(params, *inputs)` gives, how each packed weight was used).
 
     apply:   (tree of arrays, *inputs) -> outputs, traceable.
     params:  the tree, of arrays or of shapes.
     path:    of the products: "auto", "sparse" or "dense", as for `ops.block_sparse_matmul`.
-    weights: path -> array or PackedMatrix of the leaf's shape and dtype.
+    refusal: why there should be no product of live blocks in a place, in words, or "".
+    weights: path -> array or PackedMatrix of the leaf's shape and dtype, or a pair of both: then the array is
+             taken wherever it would have to be unpacked.
     The uses are, by path and once per place, the product's facts, or the reason why the weight was unpacked.
     """
     shapes = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in leaves(params).items()}
@@ -46,9 +45,11 @@ def substituted(
     def run(weights: Mapping[str, Any], *inputs: Any) -> tuple[Any, Uses]:
         check_fit(shapes, weights)
         traced, out = jax.make_jaxpr(apply, return_shape=True)(tree, *inputs)
-        uses: Uses = {name: [] for name, w in weights.items() if isinstance(w, PackedMatrix)}
-        walk = _Walk(uses, path)
-        given = [_held(name, weights[name]) for name in shapes] + jax.tree.leaves(inputs)
+        uses: Uses = {
+            name: [] for name, w in weights.items() if isinstance(packed_one(w), PackedMatrix)
+        }
+        walk = _Walk(uses, path, refusal)
+        given = [held(name, weights[name]) for name in shapes] + jax.tree.leaves(inputs)
         found = walk.run(traced, given)
         return jax.tree.unflatten(
             jax.tree.structure(out), walk.unpacked(found, "given back")
@@ -63,7 +64,7 @@ def check_fit(shapes: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
         where = "the network has no" if odd[0] in weights else "there is no"
         raise ValueError(f"{where} weight {odd[0]!r}")
     for path, asked in shapes.items():
-        found = weights[path]
+        found = packed_one(weights[path])
         if (tuple(found.shape), found.dtype) != (tuple(asked.shape), asked.dtype):
             raise ValueError(
                 f"{path!r} is {found.dtype}{list(found.shape)}, and the network takes "
@@ -76,6 +77,7 @@ class _Walk(NamedTuple):
 
     uses: Uses
     path: str
+    refusal: Callable[[Call], str]
 
     def run(self, jaxpr: Any, given: Sequence[Any]) -> list[Any]:
         """The outputs, arrays or Held, of a jaxpr from its inputs."""
@@ -109,13 +111,14 @@ class _Walk(NamedTuple):
 
     def contract(self, equation: Any, ins: list[Any], side: int) -> list[Any]:
         """A block-sparse product, or the equation as it stands with the weight unpacked."""
-        held, x = ins[side], ins[1 - side]
+        weight, x = ins[side], ins[1 - side]
         make = CONTRACTIONS[equation.primitive.name]
-        found = make(equation.params, x, held.matrix, side, self.path)
-        if isinstance(found, str):
-            return _bound(equation, self.unpacked(ins, found))
-        self.uses[held.path].append(found.call)
-        return [found.result]
+        found = make(equation.params, x, weight.matrix, side, self.path)
+        reason = found if isinstance(found, str) else self.refusal(found.call)
+        if isinstance(found, str) or reason:
+            return _bound(equation, self.unpacked(ins, reason))
+        self.uses[weight.path].append(found.call)
+        return [found.run()]
 
     def scan(self, equation: Any, ins: list[Any]) -> list[Any]:
         """A scan that takes one matrix of a stack in each turn."""
@@ -126,12 +129,12 @@ class _Walk(NamedTuple):
         paths = [value.path if isinstance(value, Held) else "" for value in slices]
 
         def body(carry: Any, turn: Any) -> Any:
-            parts = [_sliced(path, x) for path, x in zip(paths, turn, strict=True)]
+            parts = [sliced(path, x) for path, x in zip(paths, turn, strict=True)]
             outs = self.run(params["jaxpr"], [*consts, *carry, *parts])
             outs = self.unpacked(outs, "given back by a scan")
             return outs[:carried], outs[carried:]
 
-        given = [value.matrix if isinstance(value, Held) else value for value in slices]
+        given = [value[1:] if isinstance(value, Held) else value for value in slices]
         static = {key: params[key] for key in ("length", "reverse", "unroll")}
         carry, stacked = jax.lax.scan(body, carry, given, **static)
         return [*carry, *stacked]
@@ -147,37 +150,7 @@ class _Walk(NamedTuple):
         for value in values:
             if isinstance(value, Held):
                 self.uses[value.path].append(reason)
-        return [value.matrix.dense() if isinstance(value, Held) else value for value in values]
-
-
-def _held(path: str, weight: Any) -> Any:
-    return Held(path, weight) if isinstance(weight, PackedMatrix) else weight
-
-
-def _cast(params: Mapping[str, Any], held: Held) -> Held:
-    matrix = held.matrix
-    blocks = matrix.blocks.astype(params["new_dtype"])
-    return held._replace(matrix=PackedMatrix(blocks, matrix.layout, matrix.reading))
-
-
-def _transposed(params: Mapping[str, Any], held: Held) -> Held:
-    matrix, order = held.matrix, tuple(params["permutation"])
-    old = matrix.reading
-    moved = [tuple(order.index(axis) for axis in axes) for axes in (old.rows, old.cols, old.stack)]
-    reading = Reading(tuple(old.shape[axis] for axis in order), *moved)
-    return held._replace(matrix=PackedMatrix(matrix.blocks, matrix.layout, reading))
-
-
-MOVES = {"convert_element_type": _cast, "transpose": _transposed}
-
-
-def _sliced(path: str, x: Any) -> Any:
-    """One turn's part of a stack, which no longer has the stack's axis."""
-    if not path:
-        return x
-    old = x.reading
-    rows, cols = (tuple(axis - 1 for axis in axes) for axes in (old.rows, old.cols))
-    return Held(path, PackedMatrix(x.blocks, x.layout, Reading(old.shape[1:], rows, cols)))
+        return [value.dense if isinstance(value, Held) else value for value in values]
 
 
 def _bound(equation: Any, ins: Sequence[Any]) -> list[Any]:

@@ -33,6 +33,13 @@ def test_a_step_is_three_operations_whatever_the_backends():
         assert text.count(f"Call(verb='{verb}'") == 1
 
 
+def test_a_step_of_the_fall_back_unpacks_the_weight_once():
+    run = functools.partial(block_sparse_matmul, path="dense")
+    loss = lambda x, packed, layout: jnp.sum(run(x, packed, layout) ** 2)
+    text = jax.jit(jax.grad(loss, (0, 1))).lower(*ARGS).compile().as_text()
+    assert text.count(" scatter(") == 1
+
+
 @pytest.mark.parametrize(
     ("platform", "asked"),
     [

@@ -167,6 +167,16 @@ def test_the_packed_file_is_smaller_by_what_is_dead_and_describes_itself(made):
     assert said["kernels"] == {"cpu": ["block_sparse_product"] * ("block_sparse_product" in module)}
 
 
+def test_a_folder_of_the_first_format_whose_programs_take_live_blocks_is_read(copy):
+    text = json.loads((copy / TEXT).read_text())
+    assert set(text["forms"]["cpu"].values()) == {"packed"}
+    del text["forms"]
+    (copy / TEXT).write_text(json.dumps(text | {"format": 1}))
+    apply, params, *_ = network()
+    got, asked = load(copy).predict(images(4)), jax.jit(apply)(params, images(4))
+    np.testing.assert_allclose(got, asked, rtol=0, atol=2e-5)
+
+
 def test_what_is_all_alive_or_no_block_stays_dense_and_says_why(tmp_path):
     text = put(tmp_path, masks={})
     assert text["uses"] == {
@@ -218,7 +228,7 @@ BAD = {
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "packed.safetensors can't be read: No such"),
     "no program": (lambda f: (f / "sparse-cpu.jax").unlink(), "sparse-cpu.jax can't be read"),
     "no text": (lambda f: (f / TEXT).unlink(), "serving.json can't be read"),
-    "a later format": (change(format=2), "format 2; this version reads format 1"),
+    "a later format": (change(format=3), "format 3; this version reads format 1 and 2"),
     "another text": (lambda f: (f / TEXT).write_text('{"format": 1}'), "it has no 'files'"),
     "other weights": (other_weights, "the weights of packed.safetensors are not those"),
 }

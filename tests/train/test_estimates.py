@@ -57,3 +57,9 @@ def test_a_window_that_the_model_alone_knows_must_promise_much_more(estimate):
     found = estimate(None)
     assert (found.refusal, found.pays) == ("", False)
     assert "by the model of" in found.why and found.why.endswith("; 3.5 times are asked")
+
+
+@needs_kernel
+def test_a_layer_whose_products_would_run_dense_stays_masked(estimate):
+    """So that no step of `auto` unpacks weights for products that a masked one has for nothing."""
+    assert not estimate(0.5).pays

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "narrow.h"
@@ -39,8 +40,15 @@ struct Sums {
   int64_t mr, tall, wide, panel;
 };
 
+// Rows of a tile: such that a block is whole tiles, where that leaves few registers empty.
+inline int64_t block_rows(int64_t extent) {
+  for (int64_t mr = MAX_ROWS; 3 * mr >= 2 * MAX_ROWS; --mr)
+    if (extent % mr == 0) return mr;
+  return tile_rows(extent);
+}
+
 inline Sums sums_of(const Gradient& g) {
-  int64_t mr = tile_rows(g.br), panel = std::min(g.m, GRAD_ROWS);
+  int64_t mr = block_rows(g.br), panel = std::min(g.m, GRAD_ROWS);
   if (is_narrow(panel, g.bc)) {
     panel = std::min(g.m, NARROW_GRAD_ROWS);
     return {true, 0, g.br, g.bc, ceil_div(panel, LANES) * LANES};
@@ -83,7 +91,9 @@ void gradient(ffi::ThreadPool& pool, const Gradient& g, const Patches<T>& x, con
   Sums z = sums_of(g);
   int64_t grid = ceil_div(g.k, g.br), live = g.starts[g.columns];
   std::vector<Task> tasks = tasks_of(g);
-  float* total = sums.at_least(live * z.tall * z.wide);
+  // Where sums lie as the result does, they are made in it: it is moved once.
+  bool in_place = std::is_same<T, float>::value && z.tall == g.br && z.wide == g.bc;
+  float* total = in_place ? reinterpret_cast<float*>(dw) : sums.at_least(live * z.tall * z.wide);
   float* packed_x = strips.at_least(grid * z.panel * z.tall);
   for (int64_t from = 0; from < g.m; from += z.panel) {
     int64_t rows = std::min(z.panel, g.m - from);
@@ -105,6 +115,10 @@ void gradient(ffi::ThreadPool& pool, const Gradient& g, const Patches<T>& x, con
         add_block(z, packed_x + g.rows[s] * z.panel * z.tall, packed_dy, rows,
                   total + s * z.tall * z.wide, from > 0);
     });
+  }
+  if (in_place && g.m) {
+    std::fill(dw + live * g.br * g.bc, dw + g.capacity * g.br * g.bc, T{});
+    return;
   }
   parallel(pool, g.capacity, [&](int64_t s) {
     T* out = dw + s * g.br * g.bc;

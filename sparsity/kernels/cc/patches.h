@@ -54,17 +54,39 @@ const T* zeros(int64_t count) {
   return held.data();
 }
 
-// Rows [first, first + rows) of the patches as a tile [features][mr], 0 beyond them.
+// Features [begin, end) of one tap.
+struct Run {
+  int64_t begin, end;
+};
+
+// Adds [begin, end) to runs that rise, cut where taps meet, joined where they touch within one.
+inline void append(std::vector<Run>& runs, int64_t begin, int64_t end, int64_t channels) {
+  while (begin < end) {
+    int64_t stop = std::min(end, (begin / channels + 1) * channels);
+    if (!runs.empty() && runs.back().end == begin && begin % channels)
+      runs.back().end = stop;
+    else
+      runs.push_back({begin, stop});
+    begin = stop;
+  }
+}
+
+// Rows [first, first + rows) of the patches as a tile [features][mr], 0 beyond them; of the runs alone.
 template <typename T>
-void pack_tile(const Patches<T>& x, int64_t first, int64_t rows, int64_t mr, float* tile) {
-  const T* from[MAX_TILE];
+void pack_tile(const Patches<T>& x, const std::vector<Run>& runs, int64_t first, int64_t rows,
+               int64_t mr, float* tile) {
+  const T *pixel[MAX_TILE], *from[MAX_TILE];
   const T* nothing = zeros<T>(x.channels);
-  for (int64_t tap = 0; tap < int64_t(x.taps.size()); ++tap) {
-    for (int64_t i = 0; i < mr; ++i) {
-      from[i] = i < rows ? x.at(first + i, tap) : nullptr;
-      if (!from[i]) from[i] = nothing;
+  int64_t located = -1;
+  for (const Run& run : runs) {
+    int64_t tap = run.begin / x.channels, channel = run.begin % x.channels;
+    for (int64_t i = 0; i < mr && tap != located; ++i) {
+      pixel[i] = i < rows ? x.at(first + i, tap) : nullptr;
+      if (!pixel[i]) pixel[i] = nothing;
     }
-    transpose(from, mr, x.channels, tile + tap * x.channels * mr, mr);
+    located = tap;
+    for (int64_t i = 0; i < mr; ++i) from[i] = pixel[i] + channel;
+    transpose(from, mr, run.end - run.begin, tile + run.begin * mr, mr);
   }
 }
 

@@ -41,6 +41,12 @@ void copy_block(const T* block, const Product& p, int64_t length, int64_t wide, 
     for (int64_t i = 0; i < length; ++i) std::fill(to + i * wide + p.out, to + (i + 1) * wide, 0.0f);
 }
 
+// Asks for memory that will be read.
+template <typename T>
+void fetch(const T* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + i);
+}
+
 // The live blocks of one output column, ready for `accumulate`.
 template <typename T>
 void gather(const Product& p, const T* packed, int64_t column, int64_t wide, Scratch& scratch,
@@ -62,6 +68,9 @@ void gather(const Product& p, const T* packed, int64_t column, int64_t wide, Scr
       const T* block = packed + place * p.in * p.out;
       const float* weights = reinterpret_cast<const float*>(block);
       if (!in_place) {
+        // Blocks by row lie apart: the next one is on its way while this one is turned.
+        int64_t next = s + 1 < starts[1] ? (p.order ? p.order[s + 1] : s + 1) : place;
+        fetch(packed + next * p.in * p.out, p.in * p.out);
         copy_block(block, p, length, wide, copies);
         weights = copies;
         copies += p.in * wide;
@@ -69,6 +78,24 @@ void gather(const Product& p, const T* packed, int64_t column, int64_t wide, Scr
       segments.push_back({int64_t(i) * p.k + feature, length, weights});
     }
   }
+}
+
+// The features that some live block reads: runs of them, each within one tap of `channels`.
+inline std::vector<Run> runs_read(const Product& p, int64_t channels) {
+  int64_t blocks = ceil_div(p.k, p.in);
+  std::vector<char> read(p.lists.size() * blocks, 0);
+  for (size_t i = 0; i < p.lists.size(); ++i) {
+    const int32_t* starts = p.starts + p.lists[i] * p.columns;
+    for (int64_t s = starts[0]; s < starts[p.columns]; ++s)
+      read[i * blocks + p.features[p.order ? p.order[s] : s]] = 1;
+  }
+  std::vector<Run> runs;
+  for (size_t b = 0; b < read.size(); ++b) {
+    if (!read[b]) continue;
+    int64_t list = b / blocks * p.k, first = b % blocks * p.in;
+    append(runs, list + first, list + std::min(first + p.in, p.k), channels);
+  }
+  return runs;
 }
 
 // How a product is cut: tiles of mr rows, panels of rows that are packed at once, rows of weights `wide` apart.
@@ -85,14 +112,14 @@ Tiling tiling(const Product& p, int64_t features) {
   return {across, across ? step : 0, panel, across ? p.out : ceil_div(p.out, LANES) * LANES};
 }
 
-// Writes a tile of sums to rows of y: entry (i, j) lies at i * down + j * along. pixels: where each row lies.
-template <typename T>
-void finish(const Product& p, const float* tile, int64_t down, int64_t along, const int64_t* pixels,
-            int64_t rows, int64_t cols, const T* bias, T* y) {
+// Writes a tile of sums to rows of y: entry (i, j) lies at i * down + j * ALONG. pixels: where each row lies.
+template <int64_t ALONG, typename T>
+void finish(const Product& p, const float* tile, int64_t down, const int64_t* pixels, int64_t rows,
+            int64_t cols, const T* bias, T* y) {
   for (int64_t i = 0; i < rows; ++i) {
     T* row = y + pixels[i] * p.n;
     for (int64_t j = 0; j < cols; ++j) {
-      float v = tile[i * down + j * along] + (bias ? widen(bias[j]) : 0.0f);
+      float v = tile[i * down + j * ALONG] + (bias ? widen(bias[j]) : 0.0f);
       narrow(p.relu && v < 0 ? 0.0f : v, row + j);
     }
   }
@@ -103,11 +130,16 @@ template <typename T>
 void column_of(const Product& p, const Tiling& cut, const std::vector<Segment>& segments,
                const float* packed_x, int64_t deep, int64_t begin, int64_t end, int64_t rows,
                const int64_t* pixels, int64_t here, const T* bias, T* y) {
-  alignas(64) float tile[MAX_ROWS * WIDTH > MAX_ROWS * NARROW_ROWS ? MAX_ROWS * WIDTH
-                                                                   : MAX_ROWS * NARROW_ROWS];
+  alignas(64) float tile[MAX_ROWS * MAX_WIDTH];
   int64_t cols = std::min(p.out, p.n - here), count = segments.size();
-  int64_t pieces = ceil_div(cols, cut.across ? MAX_ROWS : WIDTH);
-  int64_t piece = cut.across ? ceil_div(cols, pieces) : WIDTH;
+  if (!count) {
+    const float none = 0;
+    int64_t first = begin * cut.mr, tall = std::min(end * cut.mr, rows) - first;
+    const T* added = bias ? bias + here : nullptr;
+    return finish<0>(p, &none, 0, pixels + first, tall, cols, added, y + here);
+  }
+  int64_t most = cut.across ? MAX_ROWS : width_of(cut.mr);
+  int64_t piece = cut.across ? ceil_div(cols, ceil_div(cols, most)) : most;
   for (int64_t j = 0; j < cols; j += piece) {
     int64_t some = std::min<int64_t>(piece, cols - j);
     Accumulate down = kernel_of(cut.mr, ceil_div(some, LANES));
@@ -118,10 +150,10 @@ void column_of(const Product& p, const Tiling& cut, const std::vector<Segment>& 
       int64_t first = t * cut.mr, tall = std::min(cut.mr, rows - first);
       if (cut.across) {
         across(segments.data(), count, x, j, cut.wide, tile);
-        finish(p, tile, 1, NARROW_ROWS, pixels + first, tall, some, added, y + here + j);
+        finish<NARROW_ROWS>(p, tile, 1, pixels + first, tall, some, added, y + here + j);
       } else {
-        down(segments.data(), count, x, cut.mr, j, cut.wide, tile, WIDTH, false);
-        finish(p, tile, WIDTH, 1, pixels + first, tall, some, added, y + here + j);
+        down(segments.data(), count, x, cut.mr, j, cut.wide, tile, most, false);
+        finish<1>(p, tile, most, pixels + first, tall, some, added, y + here + j);
       }
     }
   }
@@ -132,6 +164,7 @@ void multiply(ffi::ThreadPool& pool, const Product& p, const Patches<T>& x, cons
               const T* bias, T* y) {
   thread_local Scratch panel_scratch;
   int64_t deep = x.features();
+  std::vector<Run> runs = runs_read(p, x.channels);
   Tiling cut = tiling(p, deep);
   std::vector<int64_t> pixels(std::min(cut.panel, p.m));
   for (int64_t from = 0; from < p.m; from += cut.panel) {
@@ -142,7 +175,8 @@ void multiply(ffi::ThreadPool& pool, const Product& p, const Patches<T>& x, cons
     for (int64_t i = 0; i < rows; ++i) pixels[i] = x.pixel(from + i);
     parallel(pool, tiles, [&](int64_t t) {
       int64_t first = t * cut.mr;
-      pack_tile(x, from + first, std::min(cut.mr, rows - first), cut.mr, packed_x + first * deep);
+      pack_tile(x, runs, from + first, std::min(cut.mr, rows - first), cut.mr,
+                packed_x + first * deep);
     });
     // Few columns are cut along the rows as well, so that all threads have work.
     int64_t want = 4 * std::max<int64_t>(1, pool.num_threads());

@@ -21,6 +21,8 @@ constexpr int LANES = 4, MAX_ROWS = 6, MAX_VECTORS = 4;
 constexpr int LANES = 4, MAX_ROWS = 6, MAX_VECTORS = 2;
 #endif
 constexpr int WIDTH = LANES * MAX_VECTORS;
+// A tile of few rows is wider, so that blocks are read along whole rows: it waits for memory.
+constexpr int FEW_ROWS = 2, FEW_VECTORS = LANES == 8 ? 4 : 8, MAX_WIDTH = LANES * FEW_VECTORS;
 constexpr int NARROW_ROWS = 2 * LANES;  // of a tile for blocks with few columns
 constexpr int MAX_TILE = NARROW_ROWS > MAX_ROWS ? NARROW_ROWS : MAX_ROWS;
 // Of packed x, to stay in the outer cache; in the inner one where a pass over it computes little.
@@ -100,16 +102,17 @@ void accumulate(const Segment* segments, int64_t count, const float* a, int64_t 
 using Accumulate = void (*)(const Segment*, int64_t, const float*, int64_t, int64_t, int64_t, float*,
                             int64_t, bool);
 
-template <int MR>
+template <int MR, int NV = (MR > FEW_ROWS ? MAX_VECTORS : FEW_VECTORS)>
 Accumulate of_vectors(int vectors) {
-  static_assert(MAX_VECTORS == 2 || MAX_VECTORS == 4, "");
-  switch (vectors) {
-    case 1: return accumulate<MR, 1>;
-    case 2: return accumulate<MR, 2>;
-    case 3: return accumulate<MR, MAX_VECTORS == 4 ? 3 : 2>;
-    default: return accumulate<MR, MAX_VECTORS>;
+  if constexpr (NV == 1) {
+    return accumulate<MR, 1>;
+  } else {
+    return vectors >= NV ? accumulate<MR, NV> : of_vectors<MR, NV - 1>(vectors);
   }
 }
+
+// Columns of a tile of so many rows.
+inline int64_t width_of(int64_t rows) { return rows > FEW_ROWS ? WIDTH : MAX_WIDTH; }
 
 Accumulate kernel_of(int64_t rows, int vectors) {
   switch (rows) {
