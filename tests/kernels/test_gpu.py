@@ -9,7 +9,7 @@ import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels import backends, dense, gpu, gpu_ring, ops
-from tests.kernels.agreement import arguments, check_gradients, check_value, custom_calls
+from tests.kernels.agreement import arguments, check_gradients, check_value, custom_calls, near
 from tests.kernels.cases import CASES, KINDS, Case, layout_of, mask_of_kind
 from tests.kernels.races import found_race, no_race
 from tests.kernels.turned_tiles import learnt
@@ -52,6 +52,15 @@ def test_gradients_are_the_definition(name):
     args = arguments(case, mask_of_kind("random", 5, case.grid), dtype, 200)
     with no_race():
         check_gradients(dx, dw, args)
+
+
+def test_parts_of_a_batch_add_up_to_the_gradient():
+    """One run of blocks for two programs: each takes half of the batch."""
+    case = Case((128, 32), (128, 32))
+    args = arguments(case, np.ones(case.grid, bool), "bfloat16", 2048)
+    with no_race():
+        got = gpu.dw(args.x, args.dy, args.layout, launch=ONE._replace(programs=2))
+    near(got, dense.dw(args.x, args.dy, args.layout))
 
 
 @pytest.mark.slow

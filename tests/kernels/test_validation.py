@@ -37,6 +37,8 @@ def broken(**fields):
         ({"by_row": [1, 0, 2, 2, 4]}, "not a permutation"),
         ({"by_row": [1, 0, 2, 4, 3]}, "names padding before"),
         ({"by_row": [0, 1, 2, 3, 4]}, r"by_row 0 and 1 are not sorted by \(row, column\)"),
+        ({"cols_by_count": [0, 1, 2]}, "names a line of 1 live blocks before one of 2"),
+        ({"rows_by_count": [0, 1, 2, 2]}, "rows_by_count is not a permutation of 4 lines"),
     ],
 )
 def test_a_broken_layout_is_named(fields, words):
