@@ -10,7 +10,7 @@ from jax import export
 
 from sparsity.kernels import backends, tuned
 from sparsity.kernels.calls import Call
-from sparsity.kernels.layout import from_mask
+from sparsity.kernels.layout import ARRAYS, from_mask
 from sparsity.kernels.served import TEXT, load
 from sparsity.kernels.tuned import Entry
 from sparsity.surgery import serving
@@ -87,7 +87,7 @@ def test_what_is_not_expected_to_gain_on_a_kernel_is_unpacked_once(tmp_path, mea
     measured(ratio)
     params, text, model = served(tmp_path / "made", plain, "auto")
     assert text["forms"] == {"cpu": {"w": form}}
-    assert len(model.arguments["w"]) == (1 if form == "dense" else 7)
+    assert len(model.arguments["w"]) == (1 if form == "dense" else 1 + ARRAYS)
     assert bool(text["kernels"]["cpu"]) == (form == "packed") and not scatters(tmp_path / "made")
     assert all(("would be slower" in use) == (form == "dense") for use in text["uses"]["w"]["cpu"])
     near(model, plain, params)
@@ -97,7 +97,7 @@ def test_what_is_not_expected_to_gain_on_a_kernel_is_unpacked_once(tmp_path, mea
 @pytest.mark.parametrize(("apply", "stack"), [(mixed, ()), (scanned, (3,))])
 def test_a_weight_that_is_used_both_ways_is_taken_both_ways(tmp_path, apply, stack):
     params, text, model = served(tmp_path, apply, "sparse", stack)
-    assert text["forms"] == {"cpu": {"w": "both"}} and len(model.arguments["w"]) == 8
+    assert text["forms"] == {"cpu": {"w": "both"}} and len(model.arguments["w"]) == 2 + ARRAYS
     assert text["kernels"]["cpu"] == ["block_sparse_product"] and not scatters(tmp_path)
     near(model, apply, params)
 
