@@ -9,8 +9,8 @@ A model's folder holds
 
 Both programs take the weights as arguments. A weight whose products run dense in the sparse program as well is
 unpacked when the model is loaded, once, and not by the program. The dense program is what the other is measured
-against, and what runs where the compiled kernel of the CPU cannot be had. One program is for one size of batch: fewer examples
-are padded, more are cut.
+against, and what runs where the compiled kernel of the CPU cannot be had. One program is for one size of batch:
+fewer examples are padded, more are cut.
 """
 
 import hashlib
@@ -30,12 +30,13 @@ from sparsity.kernels import native, packed_files, platforms
 from sparsity.kernels.packed import PackedMatrix
 
 FORMAT = 2
-# Programs of format 1 take every packed weight as live blocks.
 READ = (1, FORMAT)
 WEIGHTS, TEXT = "packed.safetensors", "serving.json"
 KINDS = ("sparse", "dense")
 # The forms in which a program takes a packed weight.
 PACKED, DENSE, BOTH = "packed", "dense", "both"
+# That of every packed weight in format 1: live blocks, and the six arrays that a layout had then.
+FIRST, FIRST_ARRAYS = "packed, format 1", 7
 
 
 class Served(NamedTuple):
@@ -90,12 +91,7 @@ def load(folder: Path | str, kind: str | None = None) -> Served:
     kind = kind or ("dense" if problem else "sparse")
     program = _program(folder, text, f"{kind}-{platform}.jax")
     weights = _weights(folder, text)
-    forms = (
-        text.get("forms", {}).get(platform, {})
-        if kind == "sparse"
-        else dict.fromkeys(weights, DENSE)
-    )
-    arguments = arguments_of(weights, forms)
+    arguments = arguments_of(weights, _forms(text, kind, platform, weights))
     _check_arguments(program, arguments, folder)
     return Served(kind, text, arguments, jax.jit(program.call))
 
@@ -109,9 +105,22 @@ def arguments_of(weights: Mapping[str, Any], forms: Mapping[str, str]) -> dict[s
     return {name: _arrays(weight, forms.get(name, PACKED)) for name, weight in weights.items()}
 
 
+def _forms(
+    text: Mapping[str, Any], kind: str, platform: str, weights: Mapping[str, Any]
+) -> dict[str, str]:
+    """The form in which a folder's program takes each weight."""
+    if kind == "dense":
+        return dict.fromkeys(weights, DENSE)
+    if text["format"] == 1:
+        return dict.fromkeys(weights, FIRST)
+    return text.get("forms", {}).get(platform, {})
+
+
 def _arrays(weight: Any, form: str) -> list[Any]:
     if not isinstance(weight, PackedMatrix):
         return [weight]
+    if form == FIRST:
+        return jax.tree.leaves(weight)[:FIRST_ARRAYS]
     blocks = [] if form == DENSE else jax.tree.leaves(weight)
     return blocks if form == PACKED else [*blocks, weight.dense()]
 

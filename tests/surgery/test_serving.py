@@ -1,6 +1,7 @@
 """A served model is the network, in a process that has the kernels and jax alone, or is refused in words."""
 
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -17,7 +18,7 @@ from jax import export
 from sparsity.kernels import serve, served, tensors
 from sparsity.kernels.served import TEXT, WEIGHTS, load
 from sparsity.models import build
-from sparsity.surgery import serving
+from sparsity.surgery import programs, serving
 from sparsity.target import Target
 from sparsity.units.blocks import Rule, blocks
 from sparsity.units.partition import scale
@@ -167,10 +168,34 @@ def test_the_packed_file_is_smaller_by_what_is_dead_and_describes_itself(made):
     assert said["kernels"] == {"cpu": ["block_sparse_product"] * ("block_sparse_product" in module)}
 
 
+def first_format(raw: bytes) -> bytes:
+    """The program as it was made when a layout had six arrays: without lines by their live counts."""
+    program = export.deserialize(bytearray(raw))
+    by_count = lambda starts: jnp.argsort(-jnp.diff(starts), stable=True).astype(jnp.int32)
+
+    def earlier(arguments, inputs):
+        # The blocks, and count, rows, cols, col_starts, by_row, row_starts.
+        whole = {
+            name: [*a, by_count(a[4]), by_count(a[6])] if len(a) == 7 else a
+            for name, a in arguments.items()
+        }
+        return program.call(whole, inputs)
+
+    (arguments, inputs), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
+    cut = {name: arrays[:7] for name, arrays in arguments.items()}
+    allowed = [export.DisabledSafetyCheck.custom_call(name) for name in programs.CALLS]
+    made = export.export(jax.jit(earlier), platforms=("cpu",), disabled_checks=allowed)
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (cut, inputs))
+    return bytes(made(*shapes).serialize())
+
+
 def test_a_folder_of_the_first_format_whose_programs_take_live_blocks_is_read(copy):
     text = json.loads((copy / TEXT).read_text())
     assert set(text["forms"]["cpu"].values()) == {"packed"}
     del text["forms"]
+    raw = first_format((copy / "sparse-cpu.jax").read_bytes())
+    (copy / "sparse-cpu.jax").write_bytes(raw)
+    text["files"]["sparse-cpu.jax"] = hashlib.sha256(raw).hexdigest()
     (copy / TEXT).write_text(json.dumps(text | {"format": 1}))
     apply, params, *_ = network()
     got, asked = load(copy).predict(images(4)), jax.jit(apply)(params, images(4))
