@@ -105,8 +105,10 @@ def missing_from(results: dict[str, Any], parts: Sequence[Part]) -> list[Part]:
 
 def refusal(part: Part, place: str) -> str:
     """Why a platform has no kernel for a part, in words; "" where it has."""
-    layout = kernel_layers.layout_at(part.layer, part.block, max(part.densities))
-    return backends.backend_of(place, layout, part.dtype, part.layer.geometry)[1]
+    layer, block = part.layer, (part.block,) * 2
+    entry = tuned.Entry("forward", layer.count, layer.shape, block, part.dtype, layer.geometry, {})
+    call = entry.at(max(part.densities) / 100)
+    return backends.backend_of(place, call.layout, call.dtype, call.geometry)[1]
 
 
 def held(file: pathlib.Path, here: dict[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,16 @@ training step, which is one program, nobody waits for that. So a program's time 
 """
 
 import concurrent.futures
+import functools
 import os
 import pathlib
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
+from experiments.benchmarks import clocks
 from sparsity.kernels import tuned
 from sparsity.kernels.platforms import here
 
@@ -21,10 +22,10 @@ Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def milliseconds(programs: Mapping[str, Program], rounds: int) -> dict[str, list[float]]:
-    """Each program's in every round; a round runs each of them once, in turn."""
+    """Each program's in every round, in which each of them runs once."""
     ready = compiled(programs)
-    for run, args in ready.values():
-        jax.block_until_ready(run(*args))
+    for program in ready.values():
+        _waited(*program)
     clock = _by_kernels if here() == "cuda" else _by_the_clock
     return clock(ready, rounds)
 
@@ -58,16 +59,15 @@ def _module(number: int) -> str:
 
 def _by_the_clock(programs: Mapping[str, Program], rounds: int) -> dict[str, list[float]]:
     """On one core of a CPU the time in which this process ran."""
+    arms = {name: functools.partial(_waited, *program) for name, program in programs.items()}
     # Other processes lengthen what a clock on the wall shows, and long programs more than short ones.
-    alone = here() == "cpu" and tuned.cores() == 1
-    clock = time.process_time if alone else time.perf_counter
-    ms: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(rounds):
-        for name, (run, args) in programs.items():
-            start = clock()
-            jax.block_until_ready(run(*args))
-            ms[name].append(1000 * (clock() - start))
-    return ms
+    clock = "processor" if here() == "cpu" and tuned.cores() == 1 else "wall"
+    samples = clocks.interleaved(arms, rounds, seed=0)
+    return {name: [1000 * getattr(s, clock) for s in found] for name, found in samples.items()}
+
+
+def _waited(run: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    jax.block_until_ready(run(*args))
 
 
 def _by_kernels(programs: Mapping[str, Program], rounds: int) -> dict[str, list[float]]:

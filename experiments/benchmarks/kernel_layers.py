@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsity.kernels.geometry import Geometry, geometry_of
-from sparsity.kernels.layout import Layout, from_mask, grid_of
+from sparsity.kernels.layout import grid_of
 
 SIDES = (16, 32, 64, 128)
 
@@ -77,11 +77,6 @@ def mask_at(layer: Layer, side: int, percent: float, unbalanced: bool = False) -
     scores = rng.random(grid) * (rng.random(grid[1]) if unbalanced else 1)
     live = max(1, int(scores.size * percent / 100))
     return (np.argsort(np.argsort(-scores, axis=None)) < live).reshape(grid)
-
-
-def layout_at(layer: Layer, side: int, percent: float) -> Layout:
-    """The layout of `mask_at`."""
-    return from_mask(mask_at(layer, side, percent), layer.shape, (side, side))
 
 
 def chosen(found: Sequence[Layer], names: Sequence[str]) -> list[Layer]:

@@ -23,7 +23,7 @@ from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.gpu_gradient import HALF
 from sparsity.kernels.gpu_product import TILE
 from sparsity.kernels.gpu_ring import GROUPS
-from sparsity.kernels.gpu_walk import DEPTH, SINGLE
+from sparsity.kernels.gpu_walk import DEPTH, depth
 from sparsity.kernels.layout import Layout, from_mask, grid_of
 from sparsity.kernels.tpu_convolution import tile_of
 
@@ -131,11 +131,10 @@ def _on_gpu(variant: Variant) -> dict[str, Any]:
         found = compiled(variant.target, *_program(variant, gpu))
         said = read(text())
     most, (_, block) = gpu.HOPPER.stages, variant.walked
-    deep = DEPTH if block[0] < SINGLE else min(block[0], DEPTH)
     room = (
         gpu_budget.of_gradient(GROUPS * HALF, DEPTH, block[1], most)
         if variant.verb.endswith("dW")
-        else gpu_budget.of_product(TILE, deep, block[1], most)
+        else gpu_budget.of_product(TILE, depth(block[0]), block[1], most)
     )
     return {
         **said._asdict(),

@@ -40,7 +40,7 @@ def goals(here: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> list[s
     if not asked or not kept:
         return []
     lines = [f"Goals for {CPU_LAYER}, float32, forward, any mask:", "", *_head(asked)]
-    lines.append(_row("goal", asked, {str(p): r for p, r in asked.items()}))
+    lines.append(_goal("goal", asked))
     for part in kept:
         for verb in ("forward", "forward, unbalanced"):
             lines.append(_row(f"block {part['block']}, {verb}", asked, part["ratios"][verb]))
@@ -57,19 +57,20 @@ def _of_gpu(parts: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [f"Goals for {GPU_LAYER}, bfloat16; {GPU_GOALS}:", "", *_head(densities)]
     for block, ratios in sorted(kept.items(), reverse=True):
         asked = H200[block]
-        steps = {str(p): STEP * r for p, r in asked.items()}
-        lines.append(
-            _row(f"block {block}, forward, goal", asked, {str(p): r for p, r in asked.items()})
-        )
+        lines.append(_goal(f"block {block}, forward, goal", asked))
         for verb in ("forward", "forward, unbalanced"):
             lines.append(_row(f"block {block}, {verb}", asked, ratios[verb]))
-        lines.append(_row(f"block {block}, step, goal", asked, steps))
+        lines.append(_goal(f"block {block}, step, goal", asked, STEP))
         lines.append(_row(f"block {block}, step", asked, ratios["step"]))
     return [*lines, ""]
 
 
 def _head(asked: Mapping[int, float]) -> list[str]:
     return ["| | " + " | ".join(f"{p}%" for p in asked) + " |", "| --- " * (1 + len(asked)) + "|"]
+
+
+def _goal(name: str, asked: Mapping[int, float], share: float = 1.0) -> str:
+    return _row(name, asked, {str(p): share * ratio for p, ratio in asked.items()})
 
 
 def _row(name: str, asked: Mapping[int, float], ratios: Mapping[str, float]) -> str:

@@ -170,7 +170,8 @@ def _gathers(rows: Sequence[Row]) -> str:
 
 def _activations(rows: Sequence[Row]) -> str:
     """How much is exchanged where columns of weights are shared."""
-    first, *_, last = sorted([*rows, *rows], key=lambda row: row["devices"])
+    ordered = sorted(rows, key=lambda row: row["devices"])
+    first, last = ordered[0], ordered[-1]
     return (
         "Under `model` devices exchange the activations of all rows that they compute, forwards and backwards: "
         f"{exchanged(first) / MB:,.0f} MB a step at {rows_of_one(first):,} rows, {exchanged(last) / MB:,.0f} at "

@@ -33,7 +33,7 @@ class _Plan(NamedTuple):
     high:   weights of a block that go to one group.
     across: whether x lies (columns, rows): tiles of several blocks cannot be transposed on their way.
     both:   whether dy does too: rows of 16 numbers are less than copies need to be fast.
-    line:   rows of x in a line, 0 where no block reads further down, and `beyond` as far as they read.
+    line:   rows of x in a line, 0 where no block reads further down.
     """
 
     block: tuple[int, int]
@@ -46,7 +46,6 @@ class _Plan(NamedTuple):
     across: bool
     both: bool
     line: int
-    beyond: int
 
 
 class _Refs(NamedTuple):
@@ -78,8 +77,9 @@ def gradient(
     plan = _plan(layout, sources, dy.shape[0], launch)
     features, shifts = sources.of_blocks(layout.rows)
     runs = runs_of(layout, plan.size)
-    seen = _seen(x, plan.block[0], plan.across, plan, launch)
-    given = _seen(dy, plan.block[1], plan.both, plan, launch)
+    batch = plan.steps * DEPTH
+    seen = _seen(x, batch + sources.beyond, plan.block[0], plan.across, launch)
+    given = _seen(dy, batch, plan.block[1], plan.both, launch)
 
     def block_sparse_gradient(*refs, **shared):
         _work(plan, launch, _Refs(*refs, **shared))
@@ -92,9 +92,9 @@ def gradient(
     return jnp.where(layout.live[:, None, None], found, 0).astype(x.dtype)
 
 
-def _seen(x: jax.Array, side: int, turned: bool, plan: _Plan, launch: Launch) -> jax.Array:
-    """x or dy as the kernel copies it."""
-    rows = Axis(x.shape[0], plan.steps * DEPTH + plan.beyond, DEPTH, DEPTH if turned else 8)
+def _seen(x: jax.Array, copied: int, side: int, turned: bool, launch: Launch) -> jax.Array:
+    """x or dy as the kernel copies it, so many rows, in blocks of `side`."""
+    rows = Axis(x.shape[0], copied, DEPTH, DEPTH if turned else 8)
     seen = gpu_ring.reaching(x, (rows, gpu_ring.blocks(x.shape[1], side)), launch)
     return seen.T if turned else seen
 
@@ -114,7 +114,6 @@ def _plan(layout: Layout, sources: Sources, count: int, launch: Launch) -> _Plan
         across=rows < HALF or cols < SINGLE,
         both=min(rows, cols) < SINGLE,
         line=sources.line,
-        beyond=(sources.lines - 1) * sources.line,
     )
 
 

@@ -14,7 +14,7 @@ from sparsity.kernels import gpu_budget, gpu_ring
 from sparsity.kernels.activations import ACTIVATIONS
 from sparsity.kernels.gpu_ring import GROUPS, Axis, Launch, swizzled
 from sparsity.kernels.gpu_tiles import Plan, Refs, work
-from sparsity.kernels.gpu_walk import DEPTH, Walk, steps_of
+from sparsity.kernels.gpu_walk import DEPTH, Walk, depth, steps_of
 
 # Rows of x that a program multiplies at once; few rows, or few tiles of y, take half as many.
 TILE = 256
@@ -57,21 +57,22 @@ def _whole(x: jax.Array, walk: Walk, count: int, end: End, launch: Launch) -> ja
     if bias is not None:
         bias = jnp.pad(bias.astype(jnp.float32), (0, wide - bias.size))
     tables = gpu_ring.given(*steps[:-1], bias)
-    args = (*tables, _seen(x, plan, launch), steps.weights)
+    rows = plan.tiles * GROUPS * plan.half
+    seen = _seen(x, rows + walk.sources.beyond, plan, launch)
+    args = (*tables, seen, steps.weights)
 
     def block_sparse_product(*refs, **shared):
         work(plan, launch, Refs(*refs, **shared))
 
-    rows = Axis(count, plan.tiles * GROUPS * plan.half, plan.half, 8)
-    out = jax.ShapeDtypeStruct((launch.reach(rows), wide), x.dtype)
+    tall = launch.reach(Axis(count, rows, plan.half, 8))
+    out = jax.ShapeDtypeStruct((tall, wide), x.dtype)
     return gpu_ring.call(block_sparse_product, args, out, _scratch(plan, x.dtype), launch)
 
 
-def _seen(x: jax.Array, plan: Plan, launch: Launch) -> jax.Array:
-    """x as the kernel copies it: (features, rows) where blocks share a step."""
+def _seen(x: jax.Array, copied: int, plan: Plan, launch: Launch) -> jax.Array:
+    """x as the kernel copies it, so many rows: (features, rows) where blocks share a step."""
     (count, features), side = x.shape, plan.block[0]
-    below = plan.tiles * GROUPS * plan.half + plan.beyond
-    rows = Axis(count, below, plan.half, 8 if plan.shared == 1 else DEPTH)
+    rows = Axis(count, copied, plan.half, 8 if plan.shared == 1 else DEPTH)
     seen = gpu_ring.reaching(x, (rows, gpu_ring.blocks(features, side)), launch)
     return seen if plan.shared == 1 else seen.T
 
@@ -80,7 +81,7 @@ def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
     layout, shared = walk.layout, walk.shared
     (rows, cols), columns = layout.block, layout.grid[1]
     few = count <= TILE // 2 or -(-count // TILE) * columns < launch.programs
-    tile, deep = TILE // 2 if few else TILE, DEPTH if shared > 1 else min(rows, DEPTH)
+    tile, deep = TILE // 2 if few else TILE, depth(rows)
     return Plan(
         block=layout.block,
         columns=columns,
@@ -92,7 +93,6 @@ def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
         tiles=max(1, -(-count // tile)),
         stages=gpu_budget.of_product(tile, deep, cols, launch.stages).stages,
         line=walk.sources.line,
-        beyond=(walk.sources.lines - 1) * walk.sources.line,
         biased=end.bias is not None,
         activation=end.activation,
     )

@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     shared:  blocks of a step, `deep` weights of each. parts: steps of a block.
     turned:  whether weights lie (across, along).
     half, tiles: rows of x for a group, and tiles of x.
-    line:    rows of x in a line, 0 where no block reads further down, and `beyond` as far as they read.
+    line:    rows of x in a line, 0 where no block reads further down.
     biased, activation: how it ends.
     """
 
@@ -38,7 +38,6 @@ class Plan(NamedTuple):
     tiles: int
     stages: int
     line: int
-    beyond: int
     biased: bool
     activation: str
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparsity.kernels.layout import Layout
+from sparsity.kernels.layout import Layout, chunks
 from sparsity.kernels.sources import Sources
 
 # Weights along the walk that a step has at most.
@@ -72,6 +72,11 @@ class Runs(NamedTuple):
     length: jax.Array
 
 
+def depth(rows: int) -> int:
+    """Weights along the walk that a step has, of blocks with so many."""
+    return DEPTH if rows < SINGLE else min(rows, DEPTH)
+
+
 def steps_of(walk: Walk) -> Steps:
     """The tables, and the weights where the kernel finds them."""
     if walk.shared > 1:
@@ -94,15 +99,10 @@ def runs_of(layout: Layout, size: int) -> Runs:
         one = jnp.ones(layout.capacity, jnp.int32)
         places = jnp.arange(layout.capacity, dtype=jnp.int32)
         return Runs(layout.col_starts, layout.cols, places, one)
-    begin, end = layout.col_starts[:-1], layout.col_starts[1:]
-    ends = jnp.cumsum(-(-(end - begin) // size), dtype=jnp.int32)
+    counts = layout.col_starts[1:] - layout.col_starts[:-1]
+    ends = jnp.cumsum(-(-counts // size), dtype=jnp.int32)
     starts = jnp.concatenate([jnp.zeros(1, jnp.int32), ends])
-    slot = jnp.arange(layout.grid[1] + layout.capacity // size, dtype=jnp.int32)
-    # All pairs at once: a search is a loop of small kernels.
-    col = jnp.sum(ends <= slot[:, None], axis=1, dtype=jnp.int32)
-    col = jnp.minimum(col, layout.grid[1] - 1)
-    first = begin[col] + (slot - starts[col]) * size
-    return Runs(starts, col, first, jnp.clip(end[col] - first, 0, size))
+    return Runs(starts, *chunks(layout, size, least=0))
 
 
 def _shared_steps(walk: Walk) -> Steps:
@@ -112,7 +112,6 @@ def _shared_steps(walk: Walk) -> Steps:
     along = jnp.arange(size, dtype=jnp.int32)
     alive = along < runs.length[:, None]
     place = runs.first[:, None] + jnp.where(alive, along, 0)
-    place = jnp.minimum(place, layout.capacity - 1)
     features, shifts = walk.sources.of_blocks(layout.rows[place].ravel())
     whose = place if walk.places is None else walk.places[place]
     blocks = jnp.where(alive[:, :, None, None], walk.packed[whose], 0)

@@ -187,11 +187,11 @@ def transposed_blocks(packed: jax.Array, layout: Layout) -> jax.Array:
     return packed[layout.by_row].swapaxes(1, 2)
 
 
-def chunks(layout: Layout, size: int) -> Chunks:
-    """The columns' live blocks in runs of at most `size`."""
+def chunks(layout: Layout, size: int, least: int = 1) -> Chunks:
+    """The columns' live blocks in runs of at most `size`; an empty column has `least` runs, 1 or 0."""
     slots = layout.grid[1] + layout.capacity // size
     counts = layout.col_starts[1:] - layout.col_starts[:-1]
-    runs = jnp.maximum(1, -(-counts // size))
+    runs = jnp.maximum(least, -(-counts // size))
     before = jnp.cumsum(runs) - runs
     slot = jnp.arange(slots, dtype=jnp.int32)
     col = _last_not_above(before, slot)

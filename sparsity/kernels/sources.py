@@ -26,6 +26,11 @@ class Sources(NamedTuple):
     line: int = 0
     lines: int = 1
 
+    @property
+    def beyond(self) -> int:
+        """Rows of x further down that the last block reads."""
+        return (self.lines - 1) * self.line
+
     def of_runs(self, runs: Runs) -> tuple[jax.Array, jax.Array]:
         """Both of each run's blocks, (S * size,), as kernels read them; one 0 where there is no shift."""
         features, shifts = self.of_blocks(runs.rows.ravel())

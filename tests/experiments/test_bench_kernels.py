@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from experiments import bench_kernels
-from experiments.benchmarks import kernel_table
-from experiments.benchmarks.kernel_layers import Layer, chosen, layers, layout_at
+from experiments.benchmarks import kernel_programs, kernel_table
+from experiments.benchmarks.kernel_layers import Layer, chosen, layers
 from experiments.benchmarks.kernel_parts import Part, measure
 from experiments.reporting import kernels
 from sparsity.kernels import tuned
@@ -151,7 +151,7 @@ def test_layers_have_names_of_their_own_and_exact_densities(platform):
     found = layers(platform)
     assert len({layer.name for layer in found}) == len(found)
     (criteo,) = chosen(found, ["Criteo"])
-    layout = layout_at(criteo, 20, 10)
+    _, layout = kernel_programs.held(criteo, "float32", 20, 10)
     assert layout.shape == criteo.shape and int(layout.count) == layout.capacity
     with pytest.raises(ValueError, match="no layer's name holds LSTM; there are: "):
         chosen(found, ["LSTM"])
