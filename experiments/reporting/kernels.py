@@ -82,7 +82,11 @@ def surroundings(results: Mapping[str, Any]) -> str:
     load = max(part["load"] for part in results["parts"])
     busy = f"The load average was at most {load:.1f}: far above the cores, ratios flatter."
     if here["platform"] == "cuda":
-        busy = "Times are those of a program's kernels, by the profiler: what the host takes to start them is not in."
+        busy = (
+            "Times are those of a program's kernels, by the profiler: what the host takes to start them is not in. "
+            "All programs of a layer read the same x, and a small one may stay in the cache: such points of the "
+            "roofline lie above memory's slope."
+        )
     elif here["cores"] == 1:
         busy = "CPU time of the process, so that other processes' work does not count."
     return (
