@@ -18,7 +18,7 @@ import sys
 from typing import Any
 
 from experiments.compiled.absent import TARGETS, NoCompiler
-from experiments.compiled.variants import BLOCKS, DENSITY, SHAPE, VERBS, Variant, measured, sweep
+from experiments.compiled.variants import BLOCKS, DENSITY, SHAPE, Variant, measured, sweep, verbs_of
 from experiments.reporting.compiled import cells, merged, page
 
 # The smallest block and the largest, in a dtype that all targets have.
@@ -39,7 +39,9 @@ def main() -> None:
     given = _arguments().parse_args()
     chosen = list(sweep(given.targets, given.blocks))
     if given.small:
-        chosen = [Variant(t, verb, block, "bfloat16") for t, block in SMALL for verb in VERBS]
+        chosen = [
+            Variant(t, verb, block, "bfloat16") for t, block in SMALL for verb in verbs_of(t, block)
+        ]
     rows = []
     for variant in chosen:
         try:

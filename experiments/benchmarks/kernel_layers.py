@@ -51,8 +51,10 @@ def layers(platform: str) -> list[Layer]:
         goal = Layer("256 rows, 2048 x 2048", 256, (2048, 2048), (32, 64, 16, 128), both)
         return [goal, Layer("1024 x 1024", 1024, (1024, 1024), (32, 64), single), *found]
     wide = Layer("8192 rows, 4096 x 4096", 8192, (4096, 4096), (64, 128, 32, 16), main)
+    # So few features that a panel of them fits into shared memory.
+    narrow = Layer("8192 rows, 1024 x 4096", 8192, (1024, 4096), (16, 32), main)
     square = Layer("4096 x 4096", 4096, (4096, 4096), (64, 128, 32, 16), both)
-    return [wide, Layer("1024 x 1024", 1024, (1024, 1024), SIDES, main), *found, square]
+    return [wide, narrow, Layer("1024 x 1024", 1024, (1024, 1024), SIDES, main), *found, square]
 
 
 def _pixels(

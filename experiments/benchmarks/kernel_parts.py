@@ -84,6 +84,7 @@ def _programs(part: Part) -> tuple[dict[str, Program], dict[str, Program]]:
     for percent in part.densities:
         named = kernel_programs.sparse(layer, dtype, block, percent, "sparse")
         named |= kernel_programs.unbalanced(layer, dtype, block, percent)
+        named |= kernel_programs.rivals(layer, dtype, block, percent)
         found |= {f"{name} {percent:g}": program for name, program in named.items()}
         if part.peers and layer.geometry is None and dtype == "float32":
             named = kernel_programs.peers(layer, block, percent)

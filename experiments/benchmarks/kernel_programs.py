@@ -12,10 +12,13 @@ from jax import lax
 
 from experiments.benchmarks.kernel_clock import Program
 from experiments.benchmarks.kernel_layers import Layer, mask_at
+from sparsity.kernels import gpu
 from sparsity.kernels.columns import from_array
 from sparsity.kernels.convolution import block_sparse_convolution
+from sparsity.kernels.gpu_shares import Panels
 from sparsity.kernels.layout import Layout, unpack
 from sparsity.kernels.ops import block_sparse_matmul
+from sparsity.kernels.platforms import here
 
 
 @functools.lru_cache(maxsize=1)
@@ -64,6 +67,20 @@ def unbalanced(layer: Layer, dtype: str, side: int, percent: float) -> dict[str,
     packed, layout = held(layer, dtype, side, percent, unbalanced=True)
     run = jax.jit(partial(_sparse_product, layer, "sparse"))
     return {"forward, unbalanced": (run, (x, packed, layout))}
+
+
+def rivals(layer: Layer, dtype: str, side: int, percent: float) -> dict[str, Program]:
+    """The forward product by each of a GPU's two kernels, where a panel of x could stay; nothing elsewhere."""
+    packed, layout = held(layer, dtype, side, percent)
+    static = Panels(layer.count, layer.shape, side, layout.capacity)
+    if here() != "cuda" or layer.geometry or not static.worthwhile(gpu.HOPPER.programs):
+        return {}
+    args = (arrays(layer, dtype)[0], packed, layout)
+    by = lambda *sides: partial(_by_launch, gpu.HOPPER._replace(panels=sides))
+    return {
+        "forward, on panels": (jax.jit(by(side)), args),
+        "forward, in tiles": (jax.jit(by()), args),
+    }
 
 
 def held(
@@ -126,6 +143,10 @@ def _dense_product(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x, kernel, geometry.strides, geometry.padding, dimension_numbers=numbers
     )
+
+
+def _by_launch(launch: Any, x: jax.Array, packed: jax.Array, layout: Layout) -> jax.Array:
+    return gpu.forward(x, packed, layout, None, "none", launch)
 
 
 def _sparse_product(

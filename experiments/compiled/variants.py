@@ -1,7 +1,7 @@
 """The block-sparse kernels that are compiled ahead of time, and what their compilers say of each.
 
 Forward, dX and dW of y = x W, 8192 x 4096 x 2048 at a density of 10%, and of a 3 x 3 convolution of 32 images of
-28 x 28 x 256.
+28 x 28 x 256. On a GPU also forward and dX of small blocks with a panel of x, 8192 x 1024, in shared memory.
 """
 
 import functools
@@ -23,6 +23,7 @@ from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.gpu_gradient import HALF
 from sparsity.kernels.gpu_product import TILE
 from sparsity.kernels.gpu_ring import GROUPS
+from sparsity.kernels.gpu_shares import Panels
 from sparsity.kernels.gpu_walk import DEPTH, depth
 from sparsity.kernels.layout import Layout, from_mask, grid_of
 from sparsity.kernels.tpu_convolution import tile_of
@@ -32,7 +33,7 @@ DENSITY = 0.1
 IMAGES, GEOMETRY, OUTPUTS = 32, geometry_of((28, 28, 256), (3, 3), (1, 1), "SAME"), 256
 MATRIX = ("forward", "dX", "dW")
 CONVOLUTIONS = tuple(f"convolution's {verb}" for verb in MATRIX)
-VERBS = (*MATRIX, *CONVOLUTIONS)
+PANELS, FEW = ("panel's forward", "panel's dX"), 1024
 BLOCKS = [*((side, side) for side in (16, 32, 64, 128)), (16, 128), (128, 16), (32, 64)]
 DTYPES = {**dict.fromkeys(TPUS, tpu.DTYPES), "h200": gpu.DTYPES}
 # Bytes, more than a kernel's scratch and less than its windows: the compiler then says what it asks for.
@@ -54,6 +55,8 @@ class Variant(NamedTuple):
     @property
     def weight(self) -> tuple[int, int]:
         """Shape of the weight, (K, N)."""
+        if self.verb in PANELS:
+            return (SHAPE[2], FEW) if self.verb.endswith("dX") else (FEW, SHAPE[2])
         return (GEOMETRY.rows, OUTPUTS) if self.verb in CONVOLUTIONS else (SHAPE[1], SHAPE[2])
 
     @property
@@ -71,8 +74,14 @@ class Variant(NamedTuple):
 def sweep(targets: list[str], blocks: list[tuple[int, int]]) -> Iterator[Variant]:
     """All variants of these targets and blocks."""
     for target, block in itertools.product(targets, blocks):
-        for dtype, verb in itertools.product(DTYPES[target], VERBS):
+        for dtype, verb in itertools.product(DTYPES[target], verbs_of(target, block)):
             yield Variant(target, verb, block, dtype)
+
+
+def verbs_of(target: str, block: tuple[int, int]) -> tuple[str, ...]:
+    """The products that a target has kernels for."""
+    panels = PANELS if target not in TPUS and block in ((16, 16), (32, 32)) else ()
+    return (*MATRIX, *panels, *CONVOLUTIONS)
 
 
 def measured(variant: Variant) -> dict[str, Any]:
@@ -130,12 +139,7 @@ def _on_gpu(variant: Variant) -> dict[str, Any]:
     with heard() as text:
         found = compiled(variant.target, *_program(variant, gpu))
         said = read(text())
-    most, (_, block) = gpu.HOPPER.stages, variant.walked
-    room = (
-        gpu_budget.of_gradient(GROUPS * HALF, DEPTH, block[1], most)
-        if variant.verb.endswith("dW")
-        else gpu_budget.of_product(TILE, depth(block[0]), block[1], most)
-    )
+    room = _room(variant)
     return {
         **said._asdict(),
         "stages": room.stages,
@@ -143,6 +147,16 @@ def _on_gpu(variant: Variant) -> dict[str, Any]:
         "temporary": found.memory_analysis().temp_size_in_bytes,
         "problem": said.problem,
     }
+
+
+def _room(variant: Variant) -> gpu_budget.Room:
+    """Stages and bytes of shared memory that our budget gives the kernel."""
+    most, (shape, block) = gpu.HOPPER.stages, variant.walked
+    if variant.verb in PANELS:
+        return Panels(SHAPE[0], shape, block[0], variant.capacity).room(most)
+    if variant.verb.endswith("dW"):
+        return gpu_budget.of_gradient(GROUPS * HALF, DEPTH, block[1], most)
+    return gpu_budget.of_product(TILE, depth(block[0]), block[1], most)
 
 
 def _program(
@@ -153,12 +167,11 @@ def _program(
     if reason := module.refusal(layout, dtype):
         raise ValueError(f"the backend refuses it: {reason}")
     array = lambda *shape: jax.ShapeDtypeStruct(shape, dtype)
-    x, dy, packed = (
-        array(*SHAPE[:2]),
-        array(SHAPE[0], SHAPE[2]),
-        array(layout.capacity, *layout.block),
-    )
-    names = dict(zip(MATRIX, ("forward", "dx", "dw"), strict=True))
+    x, dy = (array(SHAPE[0], size) for size in variant.weight)
+    packed = array(layout.capacity, *layout.block)
+    names = dict(zip((*MATRIX, *PANELS), ("forward", "dx", "dw", "forward", "dx"), strict=True))
+    if variant.verb in PANELS:
+        static["launch"] = gpu.HOPPER._replace(panels=layout.block[:1])
     if variant.verb in CONVOLUTIONS:
         x, dy = array(IMAGES, *GEOMETRY.image), array(IMAGES, *GEOMETRY.out, OUTPUTS)
         names = dict(zip(CONVOLUTIONS, ("convolve", "convolve_dx", "convolve_dw"), strict=True))

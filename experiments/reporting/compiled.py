@@ -31,7 +31,8 @@ GPU = (
 )
 BOTH = (("HBM for temporaries, MiB", "temporary", _in(MIB, 1)),)
 INTRODUCTION = (
-    "The convolution is 3 x 3, of 32 images of 28 x 28 x 256, at the same density. "
+    "The convolution is 3 x 3, of 32 images of 28 x 28 x 256, at the same density, and a panel's products have "
+    "1024 features. "
     "What the compilers for absent devices say of each kernel: nothing here ran on one. VMEM is what the TPU's "
     "compiler asks for where it is given too little (- where little was enough); shared memory is what Mosaic "
     "allocates, registers and spills are ptxas's. Planned is what our own budget computes before a launch."

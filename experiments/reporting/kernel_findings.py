@@ -5,6 +5,8 @@ from typing import Any
 
 # What is measured against its dense counterpart.
 VERBS = ("forward", "forward, unbalanced", "dX", "dW", "step")
+# One product by two of a GPU's kernels.
+RIVALS = ("forward, on panels", "forward, in tiles")
 Parts = Sequence[Mapping[str, Any]]
 # Below this a convolution is taken to gain nothing.
 GAIN = 1.05
@@ -43,7 +45,7 @@ def peers(parts: Parts) -> str:
     """How the forward product stands to other packages' where that is closest, at 30% and below."""
     found: list[tuple[float, str]] = []
     for part in parts:
-        for name in set(part["ratios"]) - {*VERBS}:
+        for name in set(part["ratios"]) - {*VERBS, *RIVALS}:
             for percent, ratio in part["ratios"][name].items():
                 if float(percent) <= 30:
                     times = part["ratios"]["forward"][percent] / ratio

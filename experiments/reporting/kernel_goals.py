@@ -21,6 +21,8 @@ H200 = {
     16: {30: 1.0, 20: 1.0, 10: 1.2, 5: 2.4},
 }
 GPU_LAYER = "8192 rows, 4096 x 4096"
+# Forward, bfloat16, blocks of 16 and K <= 1024, where a panel of x stays in shared memory: per cent -> ratio.
+PANEL, PANEL_LAYER = {10: 2.0}, "8192 rows, 1024 x 4096"
 # Of the forward product's goal, for the whole training step of the layer.
 STEP = 0.9
 GPU_GOALS = "the goal of 1.0 is the fall-back's, which `auto` takes below it"
@@ -62,7 +64,18 @@ def _of_gpu(parts: Sequence[Mapping[str, Any]]) -> list[str]:
             lines.append(_row(f"block {block}, {verb}", asked, ratios[verb]))
         lines.append(_goal(f"block {block}, step, goal", asked, STEP))
         lines.append(_row(f"block {block}, step", asked, ratios["step"]))
-    return [*lines, ""]
+    return [*lines, *_of_panels(parts, densities), ""]
+
+
+def _of_panels(parts: Sequence[Mapping[str, Any]], densities: Mapping[int, float]) -> list[str]:
+    """The rows of the goal of small blocks of few features."""
+    found = [p["ratios"] for p in parts if (p["layer"], p["block"]) == (PANEL_LAYER, 16)]
+    name = f"block 16, K <= 1024 ({PANEL_LAYER}), forward"
+    asked = {str(p): ratio for p, ratio in PANEL.items()}
+    lines = [_row(f"{name}, goal", densities, asked)]
+    if not found:
+        return [*lines, f"| {name} | " + " | ".join("unmeasured" for _ in densities) + " |"]
+    return [*lines, _row(name, densities, found[0]["forward"])]
 
 
 def _head(asked: Mapping[int, float]) -> list[str]:
@@ -106,9 +119,22 @@ def _predicted(platform: str) -> list[str]:
             entry = Entry(verb, 8192, (4096, 4096), (block, block), "bfloat16", None, {})
             ratios = [predicted(platform, entry.at(percent / 100)) for percent in asked]
             lines.append(f"| {block} | {verb}, model | {' | '.join(f'{r:.1f}' for r in ratios)} |")
+    if platform == "cuda":
+        lines += _panels_predicted(list(H200[16]))
     lines += ["", _convolutions(platform)]
     said = explain((8192, 4096, 4096), (64, 64), 0.1, "bfloat16", platform=platform)
     return [*lines, "", "```", str(said), "```", ""]
+
+
+def _panels_predicted(percents: Sequence[int]) -> list[str]:
+    entry = Entry("forward", 8192, (1024, 4096), (16, 16), "bfloat16", None, {})
+    ratios = [predicted("cuda", entry.at(percent / 100)) for percent in percents]
+    goal = " | ".join(f"{PANEL[p]:g}" if p in PANEL else "" for p in percents)
+    found = " | ".join(f"{r:.1f}" for r in ratios)
+    return [
+        f"| 16, K = 1024 | forward, goal | {goal} |",
+        f"| 16, K = 1024 | forward, model | {found} |",
+    ]
 
 
 def _convolutions(platform: str) -> str:

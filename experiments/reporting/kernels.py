@@ -5,6 +5,7 @@ from typing import Any
 
 from experiments.benchmarks.kernel_table import entries, error
 from experiments.reporting.kernel_findings import (
+    RIVALS,
     VERBS,
     convolutions,
     fallback,
@@ -103,7 +104,12 @@ def everything(results: Mapping[str, Any]) -> str:
     others = sorted({w for p in results["parts"] for w in p["ratios"]} - {*VERBS})
     for peer in others:
         having = [part for part in results["parts"] if peer in part["ratios"]]
-        lines += [f"## {peer}, forward", "", *table(having, peer), ""]
+        lines += [
+            f"## {peer}" if peer in RIVALS else f"## {peer}, forward",
+            "",
+            *table(having, peer),
+            "",
+        ]
     lines += [
         "## Dense",
         "",

@@ -1,8 +1,8 @@
 """The GPU's backend: Mosaic kernels for Hopper's wgmma over runs of blocks, batch-major, persistent.
 
-`gpu_product` with `gpu_tiles` and `gpu_gradient` hold the kernels, `gpu_walk` the tables that they read, `gpu_ring` how a GPU's
-threads work through them;
-`gpu_convolution` runs convolutions on the same kernels.
+`gpu_product` with `gpu_tiles`, `gpu_panel` with `gpu_bands` and `gpu_gradient` hold the kernels, `gpu_walk` the tables
+that they read, `gpu_ring` how a GPU's threads work through them; `gpu_convolution` runs convolutions on the same
+kernels.
 """
 
 from typing import Any

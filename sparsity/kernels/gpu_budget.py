@@ -26,6 +26,15 @@ def of_gradient(tall: int, deep: int, cols: int, most: int) -> Room:
     return _room(deep * tall + deep * cols, 2 * tall * cols, most)
 
 
+def of_panel(panel: int, own: int, step: int, groups: int, most: int) -> Room:
+    """Rings of at most `most` stages beside a panel, one for each group, in bytes.
+
+    own: of a group's results. step: of a stage.
+    """
+    stages = min(most, (SHARED_MEMORY - panel - groups * own) // (groups * step))
+    return Room(stages, panel + groups * (own + stages * step))
+
+
 def _room(step: int, result: int, most: int) -> Room:
     """For steps and a tile of results of so many entries."""
     stages = min(most, (SHARED_MEMORY // ITEMSIZE - result) // step)

@@ -1,7 +1,8 @@
 """Dense times sparse on Hopper: a tile of y at a time, over the steps of its column.
 
 A step brings the tile of x that a block reads and the block's weights; a block of 128 is two steps, and blocks
-of 16 share one (`gpu_walk`). `gpu_tiles` is the kernel, here is what it is launched with.
+of 16 share one (`gpu_walk`). `gpu_tiles` is the kernel, here is what it is launched with. `gpu_panel` takes the
+products that its rule names.
 """
 
 from typing import Any, NamedTuple
@@ -10,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import gpu_budget, gpu_ring
+from sparsity.kernels import gpu_budget, gpu_panel, gpu_ring
 from sparsity.kernels.activations import ACTIVATIONS
 from sparsity.kernels.gpu_ring import GROUPS, Axis, Launch, swizzled
+from sparsity.kernels.gpu_shares import WIDE
 from sparsity.kernels.gpu_tiles import Plan, Refs, work
 from sparsity.kernels.gpu_walk import DEPTH, Walk, depth, steps_of
 
@@ -32,28 +34,30 @@ def product(x: jax.Array, walk: Walk, count: int, end: End, launch: Launch) -> j
 
     x: (rows, columns), as far as the walk's sources read.
     """
-    layout = walk.layout
-    fused = end.bias is None or loads_bias(layout)
-    y = _whole(x, walk, count, end if fused else End(), launch)
+    layout, panels = walk.layout, gpu_panel.taken(walk, count, launch)
+    fused = end.bias is None or loads_bias(WIDE if panels else layout.block[1])
+    run = gpu_panel.panel_product if panels else _whole
+    y = run(x, walk, count, *(end if fused else End()), launch)
     y = y[:count, : layout.shape[1]]
     if fused or end.bias is None:
         return y
     return ACTIVATIONS[end.activation](y + end.bias.astype(jnp.float32)).astype(x.dtype)
 
 
-def loads_bias(layout: Any) -> bool:
-    """Whether the kernel can add the bias; elsewhere XLA adds it to rounded sums.
+def loads_bias(across: int) -> bool:
+    """Whether a kernel can add the bias to sums of so many columns; elsewhere XLA adds it to rounded ones.
 
     Mosaic loads whole lines of 128 bytes as accumulators lie, from jax 0.12 on.
     """
-    return jax.__version_info__ >= (0, 12) and layout.block[1] * 4 >= 128
+    return jax.__version_info__ >= (0, 12) and across * 4 >= 128
 
 
-def _whole(x: jax.Array, walk: Walk, count: int, end: End, launch: Launch) -> jax.Array:
+def _whole(
+    x: jax.Array, walk: Walk, count: int, bias: jax.Array | None, activation: str, launch: Launch
+) -> jax.Array:
     """The product with as many rows and columns as the kernel writes."""
-    plan, steps = _plan(walk, count, end, launch), steps_of(walk)
+    plan, steps = _plan(walk, count, End(bias, activation), launch), steps_of(walk)
     wide = plan.columns * plan.block[1]
-    bias = end.bias
     if bias is not None:
         bias = jnp.pad(bias.astype(jnp.float32), (0, wide - bias.size))
     tables = gpu_ring.given(*steps[:-1], bias)

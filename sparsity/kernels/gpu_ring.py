@@ -16,6 +16,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from sparsity.kernels.gpu_shares import PROGRAMS, SIDES
 from sparsity.kernels.manual import vary_alike, vary_like, varying
 
 # Groups that multiply. With the one that copies they share 65,536 registers: 2 * 128 * 224 + 128 * 56.
@@ -27,14 +28,16 @@ Role = Callable[[Any, Any, Any], Any]
 class Launch(NamedTuple):
     """How the kernels run.
 
-    programs:  blocks of threads, one per multiprocessor (an H100 and an H200 have 132).
+    programs:  blocks of threads, one per multiprocessor.
     stages:    of the ring, at most; shared memory may allow fewer.
     interpret: pallas's parameters to interpret with, in tests.
+    panels:    sides of the blocks that `gpu_panel` may take, where it is worthwhile; () for none.
     """
 
-    programs: int = 132
+    programs: int = PROGRAMS
     stages: int = 8
     interpret: Any = None
+    panels: tuple[int, ...] = SIDES
 
     def reach(self, axis: "Axis") -> int:
         """How many entries an axis needs: those that are copied if it is interpreted, else few or none more.
@@ -60,32 +63,36 @@ class Axis(NamedTuple):
 
 
 class Ring(NamedTuple):
-    """The stages' barriers: `full` when all copies of a step have arrived, `free` when all groups are done."""
+    """The stages' barriers: `full` when all copies of a step have arrived, `free` when all groups are done.
+
+    first: the ring's first barrier, where several rings share an array of them.
+    """
 
     stages: int
     full: Any
     free: Any
+    first: Any = 0
 
     def claim(self, step: jax.Array) -> tuple[jax.Array, Any]:
         """The step's stage, once no one reads it, and the barrier that its copies report to."""
         stage = lax.rem(step, self.stages)
-        plgpu.barrier_wait(self.free.at[stage])
-        return stage, self.full.at[stage]
+        plgpu.barrier_wait(self.free.at[self.first + stage])
+        return stage, self.full.at[self.first + stage]
 
     def filled(self, step: jax.Array) -> jax.Array:
         """The step's stage, once its copies have arrived."""
         stage = lax.rem(step, self.stages)
-        plgpu.barrier_wait(self.full.at[stage])
+        plgpu.barrier_wait(self.full.at[self.first + stage])
         return stage
 
     def release(self, step: jax.Array) -> None:
         """This group reads the step's stage no more."""
-        plgpu.barrier_arrive(self.free.at[lax.rem(step, self.stages)])
+        plgpu.barrier_arrive(self.free.at[self.first + lax.rem(step, self.stages)])
 
     def every(self, act: Callable[[Any], None]) -> None:
         """`act` on each stage's barrier `free`."""
         for stage in range(self.stages):
-            act(self.free.at[stage])
+            act(self.free.at[self.first + stage])
 
 
 def work(
@@ -116,13 +123,13 @@ def work(
 
 
 def total(
-    shape: tuple[int, int], steps: Any, step: Any, ring: Ring, add: Callable[[Any, Any], None]
+    shape: tuple[int, int], steps: Any, step: Any, ring: Ring, add: Callable[[Any, Any, Any], None]
 ) -> jax.Array:
-    """float32, the sum over `steps` steps from `step` on of what add(accumulator, stage) multiplies."""
+    """float32, the sum over `steps` steps from `step` on of what add(accumulator, stage, i) multiplies in the i-th."""
 
     def summed(acc):
         def one(i, _):
-            add(acc, ring.filled(step + i))
+            add(acc, ring.filled(step + i), i)
             # All but the last product are done, and with them the step before.
             plgpu.wgmma_wait(1)
             pl.when(i > 0)(lambda: ring.release(step + i - 1))
@@ -146,7 +153,7 @@ def blocks(size: int, side: int) -> Axis:
     return Axis(size, -(-size // side) * side, side, side)
 
 
-def reaching(x: jax.Array, axes: tuple[Axis, Axis], launch: Launch) -> jax.Array:
+def reaching(x: jax.Array, axes: tuple[Axis, ...], launch: Launch) -> jax.Array:
     """x with zeros as far as the copies of its axes need it."""
     return jnp.pad(x, [(0, launch.reach(a) - n) for a, n in zip(axes, x.shape, strict=True)])
 
@@ -186,8 +193,12 @@ def call(
     out: jax.ShapeDtypeStruct,
     scratch: dict[str, Any],
     launch: Launch,
+    groups: int = GROUPS,
 ) -> jax.Array:
-    """The kernel, every program of it; inside shard_map it varies as its arguments do."""
+    """The kernel, every program of it: so many groups that multiply, and one that copies.
+
+    Inside shard_map it varies as its arguments do.
+    """
     args = vary_alike(args)
     interpret = {} if launch.interpret is None else {"interpret": launch.interpret}
     run = plgpu.kernel(
@@ -196,7 +207,7 @@ def call(
         scratch_types=scratch,
         grid=(launch.programs,),
         grid_names=("program",),
-        num_threads=GROUPS + 1,
+        num_threads=groups + 1,
         thread_name="group",
         **interpret,
     )

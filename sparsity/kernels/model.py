@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sparsity.kernels.calls import Call
+from sparsity.kernels.gpu_shares import PROGRAMS, SIDES, Panels
 
 # Rows that a product is taken to have where an export leaves their number open.
 NOMINAL_ROWS = 256
@@ -25,6 +26,7 @@ class Machine(NamedTuple):
     bandwidth: bytes per second of memory.
     overlaps:  whether traffic hides behind arithmetic.
     start:     seconds that a kernel takes to start, beyond what a dense product takes.
+    row:       seconds for a row that a program copies where a panel of x stays; 0 where none does.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Machine(NamedTuple):
     bandwidth: float
     overlaps: bool
     start: float
+    row: float = 0.0
 
 
 CPU_LIVE = {4: 62e9, 16: 75e9, 32: 85e9}
@@ -49,7 +52,8 @@ MACHINES: dict[str, Machine] = {
         overlaps=False,
         start=2e-5,
     ),
-    # The second cache bounds blocks below 128: a block's rows of x are read again for every block column.
+    # The second cache bounds blocks below 128: a block's rows of x are read again for every block column. Where
+    # a panel of x stays instead, the rate of the copies is that of other kernels, and no product was measured.
     "cuda": Machine(
         "NVIDIA H200",
         {"float32": 395e12, "bfloat16": 790e12, "float16": 790e12},
@@ -62,6 +66,7 @@ MACHINES: dict[str, Machine] = {
         bandwidth=4.3e12,
         overlaps=True,
         start=5e-6,
+        row=1e-9,
     ),
     # A run of blocks fills 128 rows of the matrix unit and as many columns as a block has.
     "tpu": Machine(
@@ -115,6 +120,8 @@ def dense_seconds(machine: Machine, call: Call) -> float:
 
 def sparse_seconds(machine: Machine, call: Call) -> float:
     """What the kernel takes."""
+    if copied := _copied(machine, call):
+        return machine.start + _both(machine, copied, moved(call, call.density))
     # The side that lies along the vectors or the columns of a matrix unit.
     side = call.block[0 if call.verb == "dx" else 1]
     arithmetic = sparse_flops(call) / _rate(machine.live[call.dtype], side)
@@ -144,6 +151,17 @@ def moved(call: Call, density: float) -> float:
     (k, n), rows = call.shape, rows_of(call)
     channels = k if call.geometry is None else call.geometry.image[2]
     return _bytes(call) * (rows * (channels + n) + density * k * n)
+
+
+def _copied(machine: Machine, call: Call) -> float:
+    """Seconds of the copies of a product that keeps a panel of x; 0 for any other."""
+    (rows, cols), shape = call.block, call.shape[::-1] if call.verb == "dx" else call.shape
+    if not machine.row or call.verb == "dw" or call.geometry is not None:
+        return 0.0
+    found = Panels(rows_of(call), shape, rows, call.capacity)
+    if rows != cols or rows not in SIDES or not found.worthwhile(PROGRAMS):
+        return 0.0
+    return machine.row * found.rows(PROGRAMS, found.shares(PROGRAMS))
 
 
 def _rate(rates: Mapping[int, float], side: int) -> float:

@@ -22,7 +22,8 @@ except ImportError:  # jax 0.10 has it in a private place only.
 learnt()
 STRICT = InterpretGPUParams(detect_races=True, uninitialized_memory="nan")
 # One block of threads takes all tiles in turn: what is in flight from one to the next is seen.
-ONE = gpu.Launch(programs=1, stages=2, interpret=STRICT)
+# `test_gpu_panel` tries the panels.
+ONE = gpu.Launch(programs=1, stages=2, interpret=STRICT, panels=())
 OLD = jax.__version_info__ < (0, 12)
 VARIANTS = {
     "16, ragged": (Case((40, 50), (16, 16)), "bfloat16"),

@@ -1,0 +1,92 @@
+"""Dense times sparse on Hopper where blocks are small: a panel of x stays in shared memory, weights stream past it.
+
+`gpu_shares` says when and why, `gpu_bands` is the kernel, here is what it is launched with.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from sparsity.kernels import gpu_budget, gpu_ring
+from sparsity.kernels.gpu_bands import Plan, Refs, work
+from sparsity.kernels.gpu_ring import Axis, Launch, swizzled
+from sparsity.kernels.gpu_shares import IDS, STAGE, TALL, WIDE, WORKERS, Panels
+from sparsity.kernels.gpu_walk import Walk
+
+
+def taken(walk: Walk, count: int, launch: Launch) -> bool:
+    """Whether a product of `count` rows is `panel_product`'s: a matrix's, of square blocks that the launch names."""
+    (rows, cols), sources = walk.layout.block, walk.sources
+    if rows != cols or rows not in launch.panels or sources.feature is not None or sources.line:
+        return False
+    return _panels(walk, count).worthwhile(launch.programs)
+
+
+def panel_product(
+    x: jax.Array, walk: Walk, count: int, bias: jax.Array | None, activation: str, launch: Launch
+) -> jax.Array:
+    """activation(x @ W + bias) of `count` rows, with as many rows and columns as the kernel writes.
+
+    x: (count, features). bias: (N,), or None.
+    """
+    plan = _plan(_panels(walk, count), walk.places is not None, launch)
+    plan = plan._replace(biased=bias is not None, activation=activation)
+    wide = plan.bands * WIDE
+    if bias is not None:
+        bias = jnp.pad(bias.astype(jnp.float32), (0, wide - bias.size))
+    rows = Axis(count, plan.panels * TALL, TALL, 8)
+    features = _padded(walk.layout.rows, IDS, launch)
+    seen = gpu_ring.reaching(x, (rows, gpu_ring.blocks(x.shape[1], plan.side)), launch)
+    # In the order of the walk, so that a stage is one copy.
+    packed = walk.packed if walk.places is None else walk.packed[walk.places]
+    tables = gpu_ring.given(walk.layout.col_starts, features, bias)
+    args = (*tables, seen, _padded(packed, plan.batch, launch))
+
+    def block_sparse_panels(*refs, **shared):
+        work(plan, launch, Refs(*refs, **shared))
+
+    out = jax.ShapeDtypeStruct((launch.reach(rows), wide), x.dtype)
+    return gpu_ring.call(block_sparse_panels, args, out, _scratch(plan, x.dtype), launch, WORKERS)
+
+
+def _panels(walk: Walk, count: int) -> Panels:
+    layout = walk.layout
+    return Panels(count, layout.shape, layout.block[0], layout.capacity)
+
+
+def _plan(found: Panels, turned: bool, launch: Launch) -> Plan:
+    blocks, columns = found.grid
+    return Plan(
+        side=found.side,
+        blocks=blocks,
+        columns=columns,
+        bands=found.bands,
+        panels=found.panels,
+        shares=found.shares(launch.programs),
+        batch=STAGE // (found.side**2 * gpu_budget.ITEMSIZE),
+        stages=found.room(launch.stages).stages,
+        turned=turned,
+    )
+
+
+def _padded(table: jax.Array, copied: int, launch: Launch) -> jax.Array:
+    """With entries as far as copies of so many need them."""
+    size, whole = table.shape[0], [Axis(n, n, 1, 1) for n in table.shape[1:]]
+    return gpu_ring.reaching(table, (Axis(size, size + copied, copied, 1), *whole), launch)
+
+
+def _scratch(plan: Plan, dtype: Any) -> dict[str, Any]:
+    side, held = plan.side, swizzled(plan.side, dtype)
+    ring, count = (WORKERS, plan.stages), WORKERS * plan.stages
+    return {
+        "xs": plgpu.SMEM((plan.blocks, TALL, side), dtype, transforms=held),
+        "ws": plgpu.SMEM((*ring, plan.batch, side, side), dtype, transforms=held),
+        "ids": plgpu.SMEM((*ring, IDS), jnp.int32),
+        "ys": plgpu.SMEM((WORKERS, TALL, WIDE), dtype, transforms=swizzled(WIDE, dtype)),
+        "loaded": plgpu.Barrier(num_arrivals=plan.blocks),
+        "done": plgpu.Barrier(num_arrivals=WORKERS),
+        "full": plgpu.Barrier(num_arrivals=2, num_barriers=count),
+        "free": plgpu.Barrier(num_arrivals=1, num_barriers=count),
+    }
