@@ -23,7 +23,7 @@ from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.gpu_gradient import HALF
 from sparsity.kernels.gpu_product import TILE
 from sparsity.kernels.gpu_ring import GROUPS
-from sparsity.kernels.gpu_shares import Panels
+from sparsity.kernels.gpu_shares import STAGES, Panels
 from sparsity.kernels.gpu_walk import DEPTH, depth
 from sparsity.kernels.layout import Layout, from_mask, grid_of
 from sparsity.kernels.tpu_convolution import tile_of
@@ -153,7 +153,8 @@ def _room(variant: Variant) -> gpu_budget.Room:
     """Stages and bytes of shared memory that our budget gives the kernel."""
     most, (shape, block) = gpu.HOPPER.stages, variant.walked
     if variant.verb in PANELS:
-        return Panels(SHAPE[0], shape, block[0], variant.capacity).room(most)
+        rings = Panels(SHAPE[0], shape, block[0], variant.capacity).rings()
+        return gpu_budget.Room(STAGES, rings.bytes)
     if variant.verb.endswith("dW"):
         return gpu_budget.of_gradient(GROUPS * HALF, DEPTH, block[1], most)
     return gpu_budget.of_product(TILE, depth(block[0]), block[1], most)

@@ -1,7 +1,8 @@
-"""The panel's kernel at work: four groups sum a band of 64 columns of y each, a fifth copies what they need.
+"""The panel's kernel at work: four groups sum bands of 64 columns of y, a fifth copies what they need.
 
-A program takes a share of the columns of a panel of x at a time. Each group has bands and a ring of its own, so that none
-waits for another; the weights of a band lie together where columns are packed one after the other.
+A program takes a share of the columns of a panel of x at a time, and each group a part of the share. Blocks are packed
+column after column, so that all weights of a part lie together: they come in stages of as many blocks, whatever columns
+those are of. Each group has a ring of its own, and none waits for another.
 """
 
 import functools
@@ -15,7 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels.activations import ACTIVATIONS
-from sparsity.kernels.gpu_ring import Launch, Ring, store, total
+from sparsity.kernels.gpu_ring import Launch, Ring, store
 from sparsity.kernels.gpu_shares import IDS, TALL, WIDE, WORKERS
 
 
@@ -23,7 +24,7 @@ class Plan(NamedTuple):
     """Static facts of a launch.
 
     side:     of the blocks. blocks: of features in a panel. columns: of blocks. bands: of 64 columns.
-    panels:   of 64 rows of x. shares: of the bands, every `shares`-th one.
+    panels:   of 64 rows of x. shares: of the bands.
     batch:    blocks of a stage. stages: of a ring.
     turned:   whether weights lie (across, along).
     biased, activation: how it ends.
@@ -40,11 +41,6 @@ class Plan(NamedTuple):
     turned: bool
     biased: bool = False
     activation: str = "none"
-
-    @property
-    def rounds(self) -> int:
-        """Bands of a group in a share, at most."""
-        return -(-self.bands // (self.shares * WORKERS))
 
 
 class Refs(NamedTuple):
@@ -94,23 +90,45 @@ def _ring(plan: Plan, refs: Refs, worker: Any) -> Ring:
     return Ring(plan.stages, refs.full, refs.free, worker * plan.stages)
 
 
-def _band(plan: Plan, share: Any, turn: Any, worker: Any) -> Any:
-    """The group's band of a round; beyond the last one there is none."""
-    return (turn * WORKERS + worker) * plan.shares + share
+def _part(plan: Plan, share: Any, worker: Any) -> tuple[Any, Any]:
+    """The first band of a group's part of a share, and the first behind it."""
+    parts, at = plan.shares * WORKERS, share * WORKERS + worker
+    return lax.div(at * plan.bands, parts), lax.div((at + 1) * plan.bands, parts)
 
 
-def _bounds(plan: Plan, refs: Refs, band: Any, columns: tuple[int, ...]) -> tuple[Any, ...]:
-    """Where these columns of a band begin in the packed blocks."""
-    inside = WIDE // plan.side
-    return tuple(refs.starts[jnp.minimum(band * inside + c, plan.columns)] for c in columns)
+def _start(plan: Plan, refs: Refs, band: Any, column: int = 0) -> Any:
+    """The packed place where a column of a band begins."""
+    at = jnp.minimum(band * (WIDE // plan.side) + column, plan.columns)
+    return refs.starts[at]
+
+
+def _stages(plan: Plan, blocks: Any) -> Any:
+    return lax.div(blocks + plan.batch - 1, plan.batch)
 
 
 # ---- Copying ----
 
 
 def _copy(plan: Plan, refs: Refs, item: Any, steps: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The panel, once the one before is not read any more, and the weights of its share, round by round."""
+    """The panel, once the one before is not read any more, and each group's weights of a share in turn."""
     panel, share = lax.div(item, plan.shares), lax.rem(item, plan.shares)
+    parts = [_part(plan, share, worker) for worker in range(WORKERS)]
+    firsts = [_start(plan, refs, first) for first, _ in parts]
+    ends = [_start(plan, refs, end) for _, end in parts]
+    lengths = [_stages(plan, end - first) for first, end in zip(firsts, ends, strict=True)]
+    _copy_panel(plan, refs, panel)
+
+    def one(i, _):
+        for worker, (first, step) in enumerate(zip(firsts, steps, strict=True)):
+            place = first + i * plan.batch, step + i
+            copy = functools.partial(_copy_stage, plan, refs, worker, *place)
+            pl.when(i < lengths[worker])(copy)
+
+    lax.fori_loop(0, functools.reduce(jnp.maximum, lengths), one, None)
+    return tuple(step + length for step, length in zip(steps, lengths, strict=True))
+
+
+def _copy_panel(plan: Plan, refs: Refs, panel: Any) -> None:
     plgpu.barrier_wait(refs.done)
     rows = pl.ds(panel * TALL, TALL)
 
@@ -119,39 +137,6 @@ def _copy(plan: Plan, refs: Refs, item: Any, steps: tuple[Any, ...]) -> tuple[An
         plgpu.copy_gmem_to_smem(refs.x.at[rows, features], refs.xs.at[block], refs.loaded)
 
     lax.fori_loop(0, plan.blocks, one, None)
-    known = functools.partial(_ends, plan, refs, share)
-
-    def each(turn, carried):
-        steps, found = carried
-        following = known(turn + 1)
-        return _copy_round(plan, refs, found, steps), following
-
-    return lax.fori_loop(0, plan.rounds, each, (steps, known(0)))[0]
-
-
-def _ends(plan: Plan, refs: Refs, share: Any, turn: Any) -> tuple[tuple[Any, ...], ...]:
-    """Where each group's band of a round begins and ends; read a round ahead, as memory is slow to answer."""
-    ends = 0, WIDE // plan.side
-    bands = [_band(plan, share, turn, worker) for worker in range(WORKERS)]
-    return tuple(_bounds(plan, refs, band, ends) for band in bands)
-
-
-def _copy_round(plan: Plan, refs: Refs, found: Any, steps: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The weights of a band for each group, in turn, so that all groups are fed alike."""
-    lengths = [_stages(plan, end - first) for first, end in found]
-
-    def one(i, _):
-        for worker, (first, _end) in enumerate(found):
-            at, step = first + i * plan.batch, steps[worker] + i
-            copy = functools.partial(_copy_stage, plan, refs, worker, at, step)
-            pl.when(i < lengths[worker])(copy)
-
-    lax.fori_loop(0, functools.reduce(jnp.maximum, lengths), one, None)
-    return tuple(step + length for step, length in zip(steps, lengths, strict=True))
-
-
-def _stages(plan: Plan, blocks: Any) -> Any:
-    return lax.div(blocks + plan.batch - 1, plan.batch)
 
 
 def _copy_stage(plan: Plan, refs: Refs, worker: int, at: Any, step: Any) -> None:
@@ -165,43 +150,69 @@ def _copy_stage(plan: Plan, refs: Refs, worker: int, at: Any, step: Any) -> None
 
 
 def _multiply(plan: Plan, refs: Refs, group: Any, item: Any, step: Any) -> Any:
-    """This group's bands of a share."""
+    """This group's bands of a share.
+
+    Carried from band to band: the stage under way, the packed place where it begins, and where the band's columns do,
+    which are read a band ahead, as memory is slow to answer.
+    """
     panel, share = lax.div(item, plan.shares), lax.rem(item, plan.shares)
-    columns = tuple(range(WIDE // plan.side + 1))
-    known = lambda turn: _bounds(plan, refs, _band(plan, share, turn, group), columns)
+    first, last = _part(plan, share, group)
+    columns = range(WIDE // plan.side + 1)
+    known = lambda band: tuple(_start(plan, refs, band, column) for column in columns)
+
+    def each(band, carried):
+        now, begin, ends = carried
+        following = known(band + 1)
+        y = _total(plan, refs, group, now, begin, ends)
+        _finish(plan, refs, group, panel, band, y)
+        done = lax.div(ends[-1] - begin, plan.batch)
+        return now + done, begin + done * plan.batch, following
+
+    found = known(first)
     plgpu.barrier_wait(refs.loaded)
-
-    def each(turn, carried):
-        step, ends = carried
-        following, band = known(turn + 1), _band(plan, share, turn, group)
-        y = _total(plan, refs, group, ends, step)
-        pl.when(band < plan.bands)(lambda: _finish(plan, refs, group, panel, band, y))
-        return step + _stages(plan, ends[-1] - ends[0]), following
-
-    step = lax.fori_loop(0, plan.rounds, each, (step, known(0)))[0]
+    now, begin, ends = lax.fori_loop(first, last, each, (step, found[0], found))
+    pl.when(ends[0] > begin)(lambda: _ring(plan, refs, group).release(now))
     plgpu.barrier_arrive(refs.done)
-    return step
+    return now + _stages(plan, ends[0] - begin)
 
 
-def _total(plan: Plan, refs: Refs, group: Any, ends: tuple[Any, ...], step: Any) -> jax.Array:
-    """float32 (64, 64): a band's sums."""
+def _total(
+    plan: Plan, refs: Refs, group: Any, now: Any, begin: Any, ends: tuple[Any, ...]
+) -> jax.Array:
+    """float32 (64, 64): a band's sums. The first stage may hold blocks of bands before it, the last of bands behind."""
+    ring, batch = _ring(plan, refs, group), plan.batch
 
-    def add(acc, stage, i):
-        first = ends[0] + i * plan.batch
-        for column, (low, high) in enumerate(itertools.pairwise(ends)):
-            part = acc.at[:, pl.ds(column * plan.side, plan.side)]
-            one = lambda at, _, part=part: _add(plan, refs, group, part, stage, at - first)
-            low, high = jnp.maximum(low, first), jnp.minimum(high, first + plan.batch)
-            lax.fori_loop(low, high, one, None)
+    def summed(acc):
+        def one(i, _):
+            low, step = begin + i * batch, now + i
+            pl.when(low >= ends[0])(lambda: _arrived(ring, step))
+            _add(plan, refs, group, acc, lax.rem(step, plan.stages), [end - low for end in ends])
+            plgpu.wgmma_wait(0)
+            pl.when(low + batch <= ends[-1])(lambda: ring.release(step))
 
-    steps = _stages(plan, ends[-1] - ends[0])
-    return total((TALL, WIDE), steps, step, _ring(plan, refs, group), add)
+        steps = jnp.where(ends[-1] > ends[0], _stages(plan, ends[-1] - begin), 0)
+        lax.fori_loop(0, steps, one, None)
+        return acc[...]
+
+    return pl.run_scoped(summed, plgpu.ACC((TALL, WIDE), jnp.float32))
 
 
-def _add(plan: Plan, refs: Refs, group: Any, acc: Any, stage: Any, slot: Any) -> None:
-    """The product of one of a stage's blocks, to its column of the band."""
-    x, w = refs.xs.at[refs.ids[group, stage, slot]], refs.ws.at[group, stage, slot]
-    plgpu.wgmma(acc, x, w.transpose((1, 0)) if plan.turned else w)
+def _arrived(ring: Ring, step: Any) -> None:
+    ring.filled(step)
+
+
+def _add(plan: Plan, refs: Refs, group: Any, acc: Any, stage: Any, ends: list[Any]) -> None:
+    """The products of a stage's blocks, each to its column of the band; `ends` counted from the stage's first block."""
+    xs, ws, ids = refs.xs, refs.ws.at[group, stage], refs.ids.at[group, stage]
+
+    def one(part, slot):
+        w = ws.at[slot]
+        plgpu.wgmma(part, xs.at[ids[slot]], w.transpose((1, 0)) if plan.turned else w)
+
+    for column, (low, high) in enumerate(itertools.pairwise(ends)):
+        part = acc.at[:, pl.ds(column * plan.side, plan.side)]
+        add = lambda slot, _, part=part: one(part, slot)
+        lax.fori_loop(jnp.maximum(low, 0), jnp.minimum(high, plan.batch), add, None)
 
 
 def _finish(plan: Plan, refs: Refs, group: Any, panel: Any, band: Any, y: jax.Array) -> None:

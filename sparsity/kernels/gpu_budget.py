@@ -15,6 +15,13 @@ class Room(NamedTuple):
     bytes: int
 
 
+class Rings(NamedTuple):
+    """Blocks of a stage, and bytes of shared memory with the panel and the results."""
+
+    batch: int
+    bytes: int
+
+
 def of_product(tile: int, deep: int, cols: int, most: int) -> Room:
     """A ring of at most `most` stages that hold (tile, deep) of x and (deep, cols) of weights."""
     return _room(tile * deep + deep * cols, tile * cols, most)
@@ -26,13 +33,14 @@ def of_gradient(tall: int, deep: int, cols: int, most: int) -> Room:
     return _room(deep * tall + deep * cols, 2 * tall * cols, most)
 
 
-def of_panel(panel: int, own: int, step: int, groups: int, most: int) -> Room:
-    """Rings of at most `most` stages beside a panel, one for each group, in bytes.
+def of_panel(panel: int, own: int, block: int, ids: int, groups: int, stages: int) -> Rings:
+    """A ring of so many stages for each group beside a panel and the groups' results, all sizes in bytes.
 
-    own: of a group's results. step: of a stage.
+    own: of a group's results. block: of a block's weights. ids: of a stage's table, which has 4 for each block at least.
     """
-    stages = min(most, (SHARED_MEMORY - panel - groups * own) // (groups * step))
-    return Room(stages, panel + groups * (own + stages * step))
+    each = (SHARED_MEMORY - panel - groups * own) // (groups * stages) - ids
+    batch = max(0, min(each // block, ids // 4))
+    return Rings(batch, panel + groups * (own + stages * (batch * block + ids)))
 
 
 def _room(step: int, result: int, most: int) -> Room:

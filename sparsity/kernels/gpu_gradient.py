@@ -206,7 +206,7 @@ def _tile_of_x(plan: _Plan, refs: _Refs, feature: Any, below: Any, stage: Any, a
 def _multiply(plan: _Plan, refs: _Refs, ring: Ring, group: Any, place: _Place, step: Any) -> Any:
     """This group's half of a run."""
 
-    def add(acc, stage, _):
+    def add(acc, stage):
         x, dy = refs.xs.at[stage, group], refs.dys.at[stage]
         x, dy = x if plan.across else x.transpose((1, 0)), dy.transpose((1, 0)) if plan.both else dy
         plgpu.wgmma(acc, x, dy)

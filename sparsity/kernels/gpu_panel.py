@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import gpu_budget, gpu_ring
+from sparsity.kernels import gpu_ring
 from sparsity.kernels.gpu_bands import Plan, Refs, work
 from sparsity.kernels.gpu_ring import Axis, Launch, swizzled
-from sparsity.kernels.gpu_shares import IDS, STAGE, TALL, WIDE, WORKERS, Panels
+from sparsity.kernels.gpu_shares import IDS, STAGES, TALL, WIDE, WORKERS, Panels
 from sparsity.kernels.gpu_walk import Walk
 
 
@@ -57,7 +57,7 @@ def _panels(walk: Walk, count: int) -> Panels:
 
 
 def _plan(found: Panels, turned: bool, launch: Launch) -> Plan:
-    blocks, columns = found.grid
+    (blocks, columns), stages = found.grid, min(STAGES, launch.stages)
     return Plan(
         side=found.side,
         blocks=blocks,
@@ -65,8 +65,8 @@ def _plan(found: Panels, turned: bool, launch: Launch) -> Plan:
         bands=found.bands,
         panels=found.panels,
         shares=found.shares(launch.programs),
-        batch=STAGE // (found.side**2 * gpu_budget.ITEMSIZE),
-        stages=found.room(launch.stages).stages,
+        batch=found.rings(stages).batch,
+        stages=stages,
         turned=turned,
     )
 

@@ -123,13 +123,13 @@ def work(
 
 
 def total(
-    shape: tuple[int, int], steps: Any, step: Any, ring: Ring, add: Callable[[Any, Any, Any], None]
+    shape: tuple[int, int], steps: Any, step: Any, ring: Ring, add: Callable[[Any, Any], None]
 ) -> jax.Array:
-    """float32, the sum over `steps` steps from `step` on of what add(accumulator, stage, i) multiplies in the i-th."""
+    """float32, the sum over `steps` steps from `step` on of what add(accumulator, stage) multiplies."""
 
     def summed(acc):
         def one(i, _):
-            add(acc, ring.filled(step + i), i)
+            add(acc, ring.filled(step + i))
             # All but the last product are done, and with them the step before.
             plgpu.wgmma_wait(1)
             pl.when(i > 0)(lambda: ring.release(step + i - 1))

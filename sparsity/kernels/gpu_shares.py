@@ -3,12 +3,13 @@
 `gpu_product` reads a tile of x for each live block, which bounds small blocks by the second cache. Where all
 features of 64 rows fit into shared memory they are read once, and a block brings its weights alone (`gpu_panel`).
 
-All time is counted in rows that the copy engine moves, of 32 or of 64 bytes: by what the other kernels were
-measured at on an H200 each takes it some 1.8 clocks, and one of 128 bytes twice that. A block of 16 then takes
-16 rows, 29 clocks, for 64 rows of x; tensor cores read both operands at 128 bytes a clock, in 20 clocks, and the
-instructions of a block are 30 or so, which four groups of threads share. `gpu_product` takes 57 clocks where its steps
-of four blocks are full, 75 with seven blocks in a column, and x has to be transposed for it first. Blocks of 32 take 58
-clocks here and 119 there, but that one was measured and gains as it is: they have to be asked for, by
+Time is counted in rows that the copy engine moves, of 32 or of 64 bytes: by what the other kernels were measured at
+on an H200 each takes it some 1.8 clocks, and one of 128 bytes twice that. A block of 16 then takes 29 clocks for its
+own 16 rows, for 64 rows of x. Tensor cores read its operands at 128 bytes a clock, in 20 clocks. Its instructions, as
+ptxas compiles them, are 21 and as many again for its part of stages, columns and bands: 40 clocks at 10% of 1024
+features, which is what its rows take when those of the results are added. `gpu_product` takes 57 clocks where its
+steps of four blocks are full, 75 with seven blocks in a column, and x has to be transposed for it first. A block of 32
+takes 58 clocks here and 119 there, but that one was measured and gains as it is: those have to be asked for, by
 `Launch.panels`. No figure of panels was measured.
 """
 
@@ -23,8 +24,8 @@ SIDES, PROGRAMS = (16,), 132
 TALL, WIDE = 64, 64
 # Groups that multiply: what one waits for, three fill. With the one that copies 640 threads, of 96 registers.
 WORKERS = 4
-# Bytes of a stage's weights, enough that a copy's start is small beside it, and the least stages of a ring.
-STAGE, LEAST_STAGES = 4096, 2
+# Stages of a group's ring, and blocks of a stage: with fewer its own instructions are as many as theirs.
+STAGES, LEAST, MOST = 3, {16: 6, 32: 2}, 16
 # Entries of the table of features that are copied with a stage: one row of 128 bytes.
 IDS = 32
 # Rows of 64 bytes that one of 128 counts for.
@@ -65,11 +66,16 @@ class Panels(NamedTuple):
         own = self.capacity * self.side // (TALL * self.grid[0])
         return min(own, -(-self.bands // WORKERS))
 
-    def room(self, most: int) -> gpu_budget.Room:
-        """What the panel leaves in shared memory for rings of at most `most` stages."""
+    def rings(self, stages: int = STAGES) -> gpu_budget.Rings:
+        """What the panel leaves in shared memory for rings of so many stages."""
         entry = gpu_budget.ITEMSIZE
         panel, own = TALL * self.grid[0] * self.side * entry, TALL * WIDE * entry
-        return gpu_budget.of_panel(panel, own, STAGE + 4 * IDS, WORKERS, most)
+        block = self.side**2 * entry
+        found = gpu_budget.of_panel(panel, own, block, 4 * IDS, WORKERS, stages)
+        spare = max(0, found.batch - MOST)
+        return found._replace(
+            batch=found.batch - spare, bytes=found.bytes - WORKERS * stages * spare * block
+        )
 
     def shares(self, programs: int) -> int:
         """Shares of the columns that are done first, each with a panel of its own to copy."""
@@ -82,5 +88,5 @@ class Panels(NamedTuple):
 
     def worthwhile(self, programs: int) -> bool:
         """Whether the panel fits, is read no longer than its weights, and half of the programs have one."""
-        fits = self.room(LEAST_STAGES).stages == LEAST_STAGES
+        fits = self.side in LEAST and self.rings().batch >= LEAST[self.side]
         return fits and self.most_shares > 0 and 2 * self.panels * self.most_shares >= programs

@@ -167,7 +167,7 @@ def _multiply(plan: Plan, refs: Refs, ring: Ring, group: Any, place: _Place, ste
     """This group's half of a tile of y."""
     cols, steps = plan.block[1], (place.end - place.first) * plan.parts
 
-    def add(acc, stage, _):
+    def add(acc, stage):
         x, w = refs.xs.at[stage, group], refs.ws.at[stage]
         x = x if plan.shared == 1 else x.transpose((1, 0))
         plgpu.wgmma(acc, x, w.transpose((1, 0)) if plan.turned else w)
