@@ -171,7 +171,7 @@ def _multiply(plan: Plan, refs: Refs, group: Any, item: Any, step: Any) -> Any:
     found = known(first)
     plgpu.barrier_wait(refs.loaded)
     now, begin, ends = lax.fori_loop(first, last, each, (step, found[0], found))
-    pl.when(ends[0] > begin)(lambda: _ring(plan, refs, group).release(now))
+    pl.when(ends[0] > begin)(lambda: _release(_ring(plan, refs, group), now))
     plgpu.barrier_arrive(refs.done)
     return now + _stages(plan, ends[0] - begin)
 
@@ -188,7 +188,7 @@ def _total(
             pl.when(low >= ends[0])(lambda: _arrived(ring, step))
             _add(plan, refs, group, acc, lax.rem(step, plan.stages), [end - low for end in ends])
             plgpu.wgmma_wait(0)
-            pl.when(low + batch <= ends[-1])(lambda: ring.release(step))
+            pl.when(low + batch <= ends[-1])(lambda: _release(ring, step))
 
         steps = jnp.where(ends[-1] > ends[0], _stages(plan, ends[-1] - begin), 0)
         lax.fori_loop(0, steps, one, None)
@@ -199,6 +199,12 @@ def _total(
 
 def _arrived(ring: Ring, step: Any) -> None:
     ring.filled(step)
+
+
+def _release(ring: Ring, step: Any) -> None:
+    # The threads have read the stage's features themselves, which copies are ordered behind by this alone.
+    plgpu.commit_smem()
+    ring.release(step)
 
 
 def _add(plan: Plan, refs: Refs, group: Any, acc: Any, stage: Any, ends: list[Any]) -> None:
