@@ -57,14 +57,20 @@ def warm(arms: Mapping[str, Callable[[], object]]) -> Mapping[str, Callable[[], 
 
 
 def interleaved(
-    arms: Mapping[str, Callable[[], object]], rounds: int, seed: int
+    arms: Mapping[str, Callable[[], object]], rounds: int, seed: int, runs: int = 1
 ) -> dict[str, list[Seconds]]:
-    """Seconds of each arm in each round; what is compiled at first must have been (see `warm`)."""
+    """Seconds of each arm in each round; what is compiled at first must have been (see `warm`).
+
+    runs: how often an arm runs in its turn, of which the last is timed. With 2 it meets its own caches, else
+    those that whatever came before has left.
+    """
     order, shuffled = list(arms), random.Random(seed)
     found: dict[str, list[Seconds]] = {name: [] for name in arms}
     for _ in range(rounds):
         shuffled.shuffle(order)
         for name in order:
+            for _ in range(runs - 1):
+                arms[name]()
             found[name].append(timed(arms[name]))
     return found
 

@@ -74,6 +74,14 @@ def test_arms_take_turns_in_an_order_that_the_seed_decides():
     assert len({tuple(one) for one in rounds}) > 5
 
 
+def test_an_arm_that_runs_twice_in_its_turn_gives_one_time_and_nothing_comes_between():
+    called = []
+    turns = {name: (lambda n=name: called.append(n)) for name in "abcd"}
+    found = interleaved(turns, 5, seed=0, runs=2)
+    assert {len(times) for times in found.values()} == {5}
+    assert called[::2] == called[1::2] and len(called) == 40
+
+
 @pytest.mark.slow
 def test_every_row_has_the_bound_that_was_asked(rows):
     found = {one.what: one for one in rows}
