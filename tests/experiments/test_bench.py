@@ -3,6 +3,7 @@
 Nothing here depends on how long anything takes.
 """
 
+import itertools
 import json
 from xml.etree import ElementTree
 
@@ -74,12 +75,15 @@ def test_arms_take_turns_in_an_order_that_the_seed_decides():
     assert len({tuple(one) for one in rounds}) > 5
 
 
-def test_an_arm_that_runs_twice_in_its_turn_gives_one_time_and_nothing_comes_between():
+def test_turns_of_a_least_length_begin_with_a_run_that_is_not_timed_and_nothing_comes_between():
     called = []
     turns = {name: (lambda n=name: called.append(n)) for name in "abcd"}
-    found = interleaved(turns, 5, seed=0, runs=2)
+    found = interleaved(turns, 5, seed=0, least=1e-4)
     assert {len(times) for times in found.values()} == {5}
-    assert called[::2] == called[1::2] and len(called) == 40
+    tried, timed = called[:4], itertools.groupby(called[4:])
+    assert tried == list("abcd")
+    runs = [(name, len(list(calls))) for name, calls in timed]
+    assert all(length >= 2 for _, length in runs) and len(runs) in range(16, 21)
 
 
 @pytest.mark.slow
