@@ -126,10 +126,15 @@ def programs_of(bench: Bench, mode: str, platform: str) -> Programs:
     known = facts(bench.method, bench.target.partition, bench.shapes[0])
     sites = bench.model.sites(*bench.shapes, bench.image)
     run_by = Execution(mode, sites, bench.net.batch, platform=platform, facts=known)
-    tx = optimizer(name="sgd", learning_rate=0.01, steps=1000, momentum=0.9, weight_decay=1e-4)
     draw = lambda source, step, key: source
     partition, fit = bench.target.partition, cross_entropy()
-    return programs(bench.model, bench.method, partition, tx, draw, fit, run_by)
+    return programs(bench.model, bench.method, partition, mover(), draw, fit, run_by)
+
+
+def mover() -> Any:
+    """The optimiser of every step."""
+    settings = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
+    return optimizer(name="sgd", steps=1000, **settings)
 
 
 def force_of(bench: Bench, made: Programs) -> Force:
