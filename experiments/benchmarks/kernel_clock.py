@@ -18,6 +18,10 @@ from experiments.benchmarks import clocks
 from sparsity.kernels import tuned
 from sparsity.kernels.platforms import here
 
+# Seconds: long beside a clock's tick and the stumbles of a machine. In caches that other programs have left, a
+# ratio would change with the densities that it is measured beside.
+TURN = 0.01
+
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
@@ -70,7 +74,7 @@ def _by_the_clock(programs: Mapping[str, Program], rounds: int) -> dict[str, lis
     arms = {name: functools.partial(_waited, *program) for name, program in programs.items()}
     # Other processes lengthen what a clock on the wall shows, and long programs more than short ones.
     clock = "processor" if here() == "cpu" and tuned.cores() == 1 else "wall"
-    samples = clocks.interleaved(arms, rounds, seed=0)
+    samples = clocks.interleaved(arms, rounds, seed=0, least=TURN)
     return {name: [1000 * getattr(s, clock) for s in found] for name, found in samples.items()}
 
 

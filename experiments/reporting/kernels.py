@@ -20,7 +20,8 @@ from sparsity.kernels.tuned import slug
 INTRODUCTION = """# Block-sparse products, measured
 
 Times faster than XLA's dense product or convolution of the same layer in the same rounds: every round times
-each program once, in turn, and medians are divided. x and y are batch-major. The step is the value and both
+each program once, in turn (on a CPU for a hundredth of a second at least, after a run that is not timed: in its own
+caches), and medians are divided. x and y are batch-major. The step is the value and both
 gradients. Live blocks are uniform over the weight, or "unbalanced": columns with unlike live counts. Files of
 results also hold the ratios of the fastest rounds, which other processes disturb least, and a tuned table takes
 the lesser of the two.
