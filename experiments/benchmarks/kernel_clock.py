@@ -34,6 +34,14 @@ def milliseconds(programs: Mapping[str, Program], rounds: int) -> dict[str, list
     return clock(ready, rounds)
 
 
+def busy(run: Callable[[], object]) -> list[float]:
+    """Milliseconds of each kernel that a GPU runs for a call, in order; nothing else may be at work there."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = _profiled(run, folder)
+    events = sorted(event for own in found.values() for event in own)
+    return [nanoseconds / 1e6 for _, nanoseconds in events]
+
+
 def compiled(programs: Mapping[str, Program]) -> dict[str, Program]:
     """The programs compiled, several at a time; what is not jax's is left as it is."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -75,13 +83,21 @@ def _waited(run: Callable[..., Any], args: tuple[Any, ...]) -> None:
 
 
 def _by_kernels(programs: Mapping[str, Program], rounds: int) -> dict[str, list[float]]:
+    def every_round() -> None:
+        for _ in range(rounds):
+            jax.block_until_ready([run(*args) for run, args in programs.values()])
+
     with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            for _ in range(rounds):
-                jax.block_until_ready([run(*args) for run, args in programs.values()])
-        (file,) = pathlib.Path(folder).rglob("*.xplane.pb")
-        kernels = _kernels(jax.profiler.ProfileData.from_file(str(file)))
+        kernels = _profiled(every_round, folder)
     return {name: _sums(kernels, _module(i), rounds) for i, name in enumerate(programs)}
+
+
+def _profiled(run: Callable[[], object], folder: str) -> dict[str, list[tuple[float, float]]]:
+    """The kernels of a call, by module."""
+    with jax.profiler.trace(folder):
+        run()
+    (file,) = pathlib.Path(folder).rglob("*.xplane.pb")
+    return _kernels(jax.profiler.ProfileData.from_file(str(file)))
 
 
 def _kernels(profile: Any) -> dict[str, list[tuple[float, float]]]:
