@@ -12,7 +12,6 @@ from jax import lax
 
 from experiments.benchmarks.kernel_clock import Program
 from experiments.benchmarks.kernel_layers import Layer, mask_at
-from sparsity.kernels import gpu
 from sparsity.kernels.columns import from_array
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.gpu_shares import Panels
@@ -71,16 +70,19 @@ def unbalanced(layer: Layer, dtype: str, side: int, percent: float) -> dict[str,
 
 def rivals(layer: Layer, dtype: str, side: int, percent: float) -> dict[str, Program]:
     """The forward product by each of a GPU's two kernels, where a panel of x could stay; nothing elsewhere."""
+    if here() != "cuda" or layer.geometry:
+        return {}
+    # It needs more than a bare machine without a GPU has.
+    from sparsity.kernels import gpu
+
     packed, layout = held(layer, dtype, side, percent)
     static = Panels(layer.count, layer.shape, side, layout.capacity)
-    if here() != "cuda" or layer.geometry or not static.worthwhile(gpu.HOPPER.programs):
+    if not static.worthwhile(gpu.HOPPER.programs):
         return {}
     args = (arrays(layer, dtype)[0], packed, layout)
-    by = lambda *sides: partial(_by_launch, gpu.HOPPER._replace(panels=sides))
-    return {
-        "forward, on panels": (jax.jit(by(side)), args),
-        "forward, in tiles": (jax.jit(by()), args),
-    }
+    run = lambda launch, x, p, layout: gpu.forward(x, p, layout, None, "none", launch)
+    by = lambda *sides: jax.jit(partial(run, gpu.HOPPER._replace(panels=sides)))
+    return {"forward, on panels": (by(side), args), "forward, in tiles": (by(), args)}
 
 
 def held(
@@ -143,10 +145,6 @@ def _dense_product(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x, kernel, geometry.strides, geometry.padding, dimension_numbers=numbers
     )
-
-
-def _by_launch(launch: Any, x: jax.Array, packed: jax.Array, layout: Layout) -> jax.Array:
-    return gpu.forward(x, packed, layout, None, "none", launch)
 
 
 def _sparse_product(
