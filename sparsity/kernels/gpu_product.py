@@ -12,6 +12,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels import gpu_budget, gpu_ring
 from sparsity.kernels.activations import ACTIVATIONS
+from sparsity.kernels.gpu_pieces import pieces_of
 from sparsity.kernels.gpu_ring import GROUPS, Axis, Launch, swizzled
 from sparsity.kernels.gpu_tiles import Plan, Refs, work
 from sparsity.kernels.gpu_walk import DEPTH, Walk, depth, steps_of
@@ -27,15 +28,15 @@ class End(NamedTuple):
     activation: str = "none"
 
 
-def product(x: jax.Array, walk: Walk, count: int, end: End, launch: Launch) -> jax.Array:
-    """activation(x @ W + bias) of `count` rows, (count, N), W being what is walked.
+def product(x: jax.Array, walk: Walk, end: End, launch: Launch) -> jax.Array:
+    """activation(x @ W + bias), W being what is walked: x (M, K), the result (M, N).
 
-    x: (rows, columns), as far as the walk's sources read.
+    With a window x is (images, pixels * features), and the result (images, height, width, N).
     """
-    layout = walk.layout
-    fused = end.bias is None or loads_bias(layout)
-    y = _whole(x, walk, count, end if fused else End(), launch)
-    y = y[:count, : layout.shape[1]]
+    fused = end.bias is None or loads_bias(walk.layout)
+    y = _whole(x, walk, end if fused else End(), launch)
+    y = y[: x.shape[0], : walk.blocks * walk.layout.block[1]]
+    y = y.reshape(x.shape[0], *walk.image, -1)[..., : walk.features]
     if fused or end.bias is None:
         return y
     return ACTIVATIONS[end.activation](y + end.bias.astype(jnp.float32)).astype(x.dtype)
@@ -49,39 +50,44 @@ def loads_bias(layout: Any) -> bool:
     return jax.__version_info__ >= (0, 12) and layout.block[1] * 4 >= 128
 
 
-def _whole(x: jax.Array, walk: Walk, count: int, end: End, launch: Launch) -> jax.Array:
+def _whole(x: jax.Array, walk: Walk, end: End, launch: Launch) -> jax.Array:
     """The product with as many rows and columns as the kernel writes."""
-    plan, steps = _plan(walk, count, end, launch), steps_of(walk)
-    wide = plan.columns * plan.block[1]
+    plan, steps = _plan(walk, x.shape[0], end, launch), steps_of(walk)
     bias = end.bias
     if bias is not None:
-        bias = jnp.pad(bias.astype(jnp.float32), (0, wide - bias.size))
+        bias = jnp.pad(bias.astype(jnp.float32), (0, plan.columns * plan.block[1] - bias.size))
     tables = gpu_ring.given(*steps[:-1], bias)
-    rows = plan.tiles * GROUPS * plan.half
-    seen = _seen(x, rows + walk.sources.beyond, plan, launch)
-    args = (*tables, seen, steps.weights)
+    args = (*tables, _seen(x, plan, launch), steps.weights)
 
     def block_sparse_product(*refs, **shared):
         work(plan, launch, Refs(*refs, **shared))
 
-    tall = launch.reach(Axis(count, rows, plan.half, 8))
-    out = jax.ShapeDtypeStruct((tall, wide), x.dtype)
+    wide = gpu_ring.blocks(walk.blocks * plan.block[1], plan.block[1], plan.pieces.beyond)
+    shape = launch.reach(_rows(x, plan, 8)), launch.reach(wide)
+    out = jax.ShapeDtypeStruct(shape, x.dtype)
     return gpu_ring.call(block_sparse_product, args, out, _scratch(plan, x.dtype), launch)
 
 
-def _seen(x: jax.Array, copied: int, plan: Plan, launch: Launch) -> jax.Array:
-    """x as the kernel copies it, so many rows: (features, rows) where blocks share a step."""
-    (count, features), side = x.shape, plan.block[0]
-    rows = Axis(count, copied, plan.half, 8 if plan.shared == 1 else DEPTH)
-    seen = gpu_ring.reaching(x, (rows, gpu_ring.blocks(features, side)), launch)
+def _seen(x: jax.Array, plan: Plan, launch: Launch) -> jax.Array:
+    """x as the kernel copies it: (features, rows) where blocks share a step."""
+    rows = _rows(x, plan, 8 if plan.shared == 1 else DEPTH)
+    features = gpu_ring.blocks(x.shape[1], plan.block[0], plan.pieces.beyond)
+    seen = gpu_ring.reaching(x, (rows, features), launch)
     return seen if plan.shared == 1 else seen.T
+
+
+def _rows(x: jax.Array, plan: Plan, multiple: int) -> Axis:
+    pieces = plan.tiles * GROUPS * plan.each
+    return Axis(x.shape[0], plan.pieces.reach(pieces), plan.pieces.rows, multiple)
 
 
 def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
     layout, shared = walk.layout, walk.shared
     (rows, cols), columns = layout.block, layout.grid[1]
-    few = count <= TILE // 2 or -(-count // TILE) * columns < launch.programs
-    tile, deep = TILE // 2 if few else TILE, depth(rows)
+    spots = 1 if walk.window is None else walk.window.spots
+    half = _half(count * spots, columns, launch)
+    pieces = pieces_of(count, half, 8 if shared == 1 else DEPTH, walk.window)
+    each, deep = half // pieces.rows, depth(rows)
     return Plan(
         block=layout.block,
         columns=columns,
@@ -89,13 +95,20 @@ def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
         deep=deep,
         parts=max(1, rows // DEPTH),
         turned=shared > 1 or walk.places is not None,
-        half=tile // GROUPS,
-        tiles=max(1, -(-count // tile)),
-        stages=gpu_budget.of_product(tile, deep, cols, launch.stages).stages,
-        line=walk.sources.line,
+        half=half,
+        tiles=-(-pieces.of(count) // (GROUPS * each)),
+        stages=gpu_budget.of_product(GROUPS * half, deep, cols, launch.stages).stages,
+        pieces=pieces,
+        each=each,
         biased=end.bias is not None,
         activation=end.activation,
     )
+
+
+def _half(rows: int, columns: int, launch: Launch) -> int:
+    """Rows of y that a group multiplies at once."""
+    few = rows <= TILE // 2 or -(-rows // TILE) * columns < launch.programs
+    return TILE // 2 // GROUPS if few else TILE // GROUPS
 
 
 def _scratch(plan: Plan, dtype: Any) -> dict[str, Any]:
