@@ -5,6 +5,7 @@ round, and medians are taken over the rounds. The order is shuffled in each roun
 always followed the same one would inherit its caches.
 """
 
+import math
 import random
 import statistics
 import time
@@ -41,11 +42,13 @@ def deciding() -> str:
     return "processor" if jax.default_backend() == "cpu" else "wall"
 
 
-def timed(run: Callable[[], object]) -> Seconds:
-    """What one call takes."""
+def timed(run: Callable[[], object], times: int = 1) -> Seconds:
+    """What one call takes, of so many in a row."""
     wall, processor = time.perf_counter(), time.process_time()
-    run()
-    return Seconds(time.perf_counter() - wall, time.process_time() - processor)
+    for _ in range(times):
+        run()
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    return Seconds(wall / times, processor / times)
 
 
 def warm(arms: Mapping[str, Callable[[], object]]) -> Mapping[str, Callable[[], object]]:
@@ -57,16 +60,28 @@ def warm(arms: Mapping[str, Callable[[], object]]) -> Mapping[str, Callable[[], 
 
 
 def interleaved(
-    arms: Mapping[str, Callable[[], object]], rounds: int, seed: int
+    arms: Mapping[str, Callable[[], object]], rounds: int, seed: int, least: float = 0
 ) -> dict[str, list[Seconds]]:
-    """Seconds of each arm in each round; what is compiled at first must have been (see `warm`)."""
+    """Seconds of each arm in each round; what is compiled at first must have been (see `warm`).
+
+    least: seconds that a turn takes at least. With 0 an arm runs once in its turn, in caches as whatever came
+    before has left them. Else it runs once without being timed and then as often as it needs: in its own caches.
+    """
     order, shuffled = list(arms), random.Random(seed)
+    times = {name: _times(arms[name], least) for name in arms}
     found: dict[str, list[Seconds]] = {name: [] for name in arms}
     for _ in range(rounds):
         shuffled.shuffle(order)
         for name in order:
-            found[name].append(timed(arms[name]))
+            if least:
+                arms[name]()
+            found[name].append(timed(arms[name], times[name]))
     return found
+
+
+def _times(run: Callable[[], object], least: float) -> int:
+    """Runs that fill so many seconds."""
+    return math.ceil(least / max(timed(run).wall, 1e-9)) if least else 1
 
 
 def ratios(samples: Samples, name: str, base: str, clock: str) -> Spread:

@@ -18,6 +18,10 @@ from experiments.benchmarks import clocks
 from sparsity.kernels import tuned
 from sparsity.kernels.platforms import here
 
+# Seconds: long beside a clock's tick and the stumbles of a machine. In caches that other programs have left, a
+# ratio would change with the densities that it is measured beside.
+TURN = 0.01
+
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
@@ -28,6 +32,14 @@ def milliseconds(programs: Mapping[str, Program], rounds: int) -> dict[str, list
         _waited(*program)
     clock = _by_kernels if here() == "cuda" else _by_the_clock
     return clock(ready, rounds)
+
+
+def busy(run: Callable[[], object]) -> list[float]:
+    """Milliseconds of each kernel that a GPU runs for a call, in order; nothing else may be at work there."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = _profiled(run, folder)
+    events = sorted(event for own in found.values() for event in own)
+    return [nanoseconds / 1e6 for _, nanoseconds in events]
 
 
 def compiled(programs: Mapping[str, Program]) -> dict[str, Program]:
@@ -62,7 +74,7 @@ def _by_the_clock(programs: Mapping[str, Program], rounds: int) -> dict[str, lis
     arms = {name: functools.partial(_waited, *program) for name, program in programs.items()}
     # Other processes lengthen what a clock on the wall shows, and long programs more than short ones.
     clock = "processor" if here() == "cpu" and tuned.cores() == 1 else "wall"
-    samples = clocks.interleaved(arms, rounds, seed=0)
+    samples = clocks.interleaved(arms, rounds, seed=0, least=TURN)
     return {name: [1000 * getattr(s, clock) for s in found] for name, found in samples.items()}
 
 
@@ -71,13 +83,21 @@ def _waited(run: Callable[..., Any], args: tuple[Any, ...]) -> None:
 
 
 def _by_kernels(programs: Mapping[str, Program], rounds: int) -> dict[str, list[float]]:
+    def every_round() -> None:
+        for _ in range(rounds):
+            jax.block_until_ready([run(*args) for run, args in programs.values()])
+
     with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            for _ in range(rounds):
-                jax.block_until_ready([run(*args) for run, args in programs.values()])
-        (file,) = pathlib.Path(folder).rglob("*.xplane.pb")
-        kernels = _kernels(jax.profiler.ProfileData.from_file(str(file)))
+        kernels = _profiled(every_round, folder)
     return {name: _sums(kernels, _module(i), rounds) for i, name in enumerate(programs)}
+
+
+def _profiled(run: Callable[[], object], folder: str) -> dict[str, list[tuple[float, float]]]:
+    """The kernels of a call, by module."""
+    with jax.profiler.trace(folder):
+        run()
+    (file,) = pathlib.Path(folder).rglob("*.xplane.pb")
+    return _kernels(jax.profiler.ProfileData.from_file(str(file)))
 
 
 def _kernels(profile: Any) -> dict[str, list[tuple[float, float]]]:

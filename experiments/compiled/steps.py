@@ -14,6 +14,7 @@ from experiments.assembly.assemble import Experiment, assembled, begun, feed
 from experiments.assembly.placement import Placement
 from experiments.assembly.shared_out import shared_out
 from experiments.compiled.collectives import exchanges
+from experiments.compiled.memory import needed
 from sparsity.target import context_of
 from sparsity.train.sharding import shardings
 from sparsity.train.state import TrainState, trained
@@ -59,7 +60,7 @@ def figures(
     return {
         "due": due(config, state)._asdict(),
         "exchanges": [one._asdict() for one in exchanges(compiled.as_text() or "")],
-        "memory": _memory(compiled),
+        "memory": needed(compiled),
         "flops": _flops(compiled),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -100,17 +101,6 @@ def _source(experiment: Experiment) -> Any:
     window = streaming.specimen(part, experiment.config["batch"])
     first = described.put(window.pop("first"))
     return {**described.rows(window, axis=1), "first": first}
-
-
-def _memory(compiled: jax.stages.Compiled) -> dict[str, int]:
-    """Bytes per device: what goes in, what comes out of its own, what is needed besides; and all at once."""
-    found: Any = compiled.memory_analysis()
-    parts = {
-        "arguments": found.argument_size_in_bytes,
-        "outputs": found.output_size_in_bytes - found.alias_size_in_bytes,
-        "temporaries": found.temp_size_in_bytes,
-    }
-    return {**parts, "together": sum(parts.values())}
 
 
 def _flops(compiled: jax.stages.Compiled) -> float:

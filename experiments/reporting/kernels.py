@@ -20,7 +20,8 @@ from sparsity.kernels.tuned import slug
 INTRODUCTION = """# Block-sparse products, measured
 
 Times faster than XLA's dense product or convolution of the same layer in the same rounds: every round times
-each program once, in turn, and medians are divided. x and y are batch-major. The step is the value and both
+each program once, in turn (on a CPU for a hundredth of a second at least, after a run that is not timed: in its own
+caches), and medians are divided. x and y are batch-major. The step is the value and both
 gradients. Live blocks are uniform over the weight, or "unbalanced": columns with unlike live counts. Files of
 results also hold the ratios of the fastest rounds, which other processes disturb least, and a tuned table takes
 the lesser of the two.
@@ -64,7 +65,7 @@ def more(names: Sequence[str]) -> str:
 def section(results: Mapping[str, Any], name: str, pictures: Sequence[str]) -> str:
     """A device on the page: forward and step, goals, what loses."""
     here, parts = results["surroundings"], results["parts"]
-    lines = [f"## {here['device']}", "", surroundings(results), ""]
+    lines = [f"## {here['device']}", "", surroundings(results), "", *since(results)]
     lines += [f"![{picture}]({picture})" for picture in pictures]
     lines += ["", "Forward:", "", *table(parts, "forward"), "", "Training step:", ""]
     lines += [*table(parts, "step"), ""]
@@ -93,6 +94,11 @@ def surroundings(results: Mapping[str, Any]) -> str:
         f"{here['device']}; Python {here['python']}, jax {here['jax']}; a copy in memory moves "
         f"{results['bandwidth'] / 1e9:.0f} GB/s. {busy}"
     )
+
+
+def since(results: Mapping[str, Any]) -> list[str]:
+    """What has changed since these were measured, as whoever changed it has written beside the figures."""
+    return [line for words in results.get("since", []) for line in (f"Changed since: {words}", "")]
 
 
 def everything(results: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ block); elsewhere, and where a platform has no such kernel, the convolution runs
 """
 
 import jax
+from jax import lax
 
 from sparsity.kernels.activations import check_activation
 from sparsity.kernels.geometry import Pads, geometry_of
@@ -44,7 +45,7 @@ def block_sparse_convolution(
             f"the layout {layout.shape[0]}"
         )
     if geometry.pointwise:
-        seen = x[..., :: strides[0], :: strides[1], :]
+        seen = _seen(x, strides)
         return block_sparse_matmul(
             seen, packed, layout, bias=bias, activation=activation, scale=scale, path=path
         )
@@ -52,3 +53,12 @@ def block_sparse_convolution(
     images = x.reshape(-1, *geometry.image)
     y = product(images, weights, bias, layout, check_activation(activation), geometry, path)
     return y.reshape(*x.shape[:-3], *geometry.out, layout.shape[1])
+
+
+def _seen(x: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """The pixels that windows of 1 x 1 read."""
+    if strides == (1, 1):
+        return x
+    # Without the barrier XLA for GPUs (jaxlib 0.11.2) reads a dense product's factor through the slice, and
+    # ends the process: "Check failed: subdim_size_accumulator == dim_size".
+    return lax.optimization_barrier(x[..., :: strides[0], :: strides[1], :])

@@ -69,10 +69,8 @@ def convolve_dw(x: jax.Array, dy: jax.Array, layout: Layout, geometry: Geometry)
 
 
 def _convolved(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
-    kernel, numbers = (
-        w.reshape(*geometry.kernel, geometry.image[2], w.shape[1]),
-        ("NHWC", "HWIO", "NHWC"),
-    )
+    kernel = w.reshape(*geometry.kernel, geometry.image[2], w.shape[1])
+    numbers = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
         x, kernel, geometry.strides, geometry.padding, dimension_numbers=numbers
     )

@@ -3,6 +3,7 @@
 Nothing here depends on how long anything takes.
 """
 
+import itertools
 import json
 from xml.etree import ElementTree
 
@@ -72,6 +73,17 @@ def test_arms_take_turns_in_an_order_that_the_seed_decides():
     assert rounds == order_of(seed=0) != order_of(seed=1)
     assert all(sorted(one) == list("abcd") for one in rounds)
     assert len({tuple(one) for one in rounds}) > 5
+
+
+def test_turns_of_a_least_length_begin_with_a_run_that_is_not_timed_and_nothing_comes_between():
+    called = []
+    turns = {name: (lambda n=name: called.append(n)) for name in "abcd"}
+    found = interleaved(turns, 5, seed=0, least=1e-4)
+    assert {len(times) for times in found.values()} == {5}
+    tried, timed = called[:4], itertools.groupby(called[4:])
+    assert tried == list("abcd")
+    runs = [(name, len(list(calls))) for name, calls in timed]
+    assert all(length >= 2 for _, length in runs) and len(runs) in range(16, 21)
 
 
 @pytest.mark.slow

@@ -63,3 +63,30 @@ def test_a_window_that_the_model_alone_knows_must_promise_much_more(estimate):
 def test_a_layer_whose_products_would_run_dense_stays_masked(estimate):
     """So that no step of `auto` unpacks weights for products that a masked one has for nothing."""
     assert not estimate(0.5).pays
+
+
+MATRIX = Site("dense", (256, 512), 1, 1, "float32")
+
+
+@pytest.mark.filterwarnings("ignore:no tuned table")
+@pytest.mark.parametrize(
+    ("block", "dtype", "words"),
+    [
+        (
+            (64, 64),
+            "float32",
+            "not float32; in bfloat16 there is one: set the network's dtype to b",
+        ),
+        ((8, 8), "float32", "not float32; in bfloat16 the GPU's kernels are for blocks with sides"),
+        (
+            (8, 8),
+            "bfloat16",
+            "the GPU's kernels are for blocks with sides of (16, 32, 64, 128), no",
+        ),
+        ((64, 64), "bfloat16", ""),
+    ],
+)
+def test_what_a_gpu_refuses_is_said_with_what_to_set(block, dtype, words):
+    said = estimates.of(MATRIX._replace(dtype=dtype), block, 3, 4096, "gpu").refusal
+    assert words in said and bool(words) == bool(said)
+    assert "bfloat16" not in said or dtype == "float32"
