@@ -87,7 +87,8 @@ def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
     spots = 1 if walk.window is None else walk.window.spots
     half = _half(count * spots, columns, launch)
     pieces = pieces_of(count, half, 8 if shared == 1 else DEPTH, walk.window)
-    each, deep = half // pieces.rows, depth(rows)
+    # Where x lies (features, rows), a part of a group's tile would not lie together in shared memory.
+    half, deep = pieces.rows if shared > 1 else half, depth(rows)
     return Plan(
         block=layout.block,
         columns=columns,
@@ -96,10 +97,10 @@ def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
         parts=max(1, rows // DEPTH),
         turned=shared > 1 or walk.places is not None,
         half=half,
-        tiles=-(-pieces.of(count) // (GROUPS * each)),
+        tiles=-(-pieces.of(count) // (GROUPS * (half // pieces.rows))),
         stages=gpu_budget.of_product(GROUPS * half, deep, cols, launch.stages).stages,
         pieces=pieces,
-        each=each,
+        each=half // pieces.rows,
         biased=end.bias is not None,
         activation=end.activation,
     )
