@@ -79,13 +79,12 @@ def gradient(
     seen = _seen(x, rows, gpu_ring.blocks(x.shape[1], plan.block[0], beyond), plan.across, launch)
     given = _seen(dy, rows, gpu_ring.blocks(dy.shape[1], plan.block[1]), plan.both, launch)
 
-    def block_sparse_gradient(*refs, **shared):
-        _work(plan, launch, _Refs(*refs, **shared))
-
+    body = lambda *refs, **shared: _work(plan, launch, _Refs(*refs, **shared))
     (rows, cols), wide = plan.block, x.dtype if plan.splits == 1 else jnp.float32
     out = jax.ShapeDtypeStruct((plan.splits * plan.capacity * rows, cols), wide)
     args = (*gpu_ring.given(*runs, layout.rows), seen, given)
-    found = gpu_ring.call(block_sparse_gradient, args, out, _scratch(plan, x.dtype, wide), launch)
+    held = _scratch(plan, x.dtype, wide)
+    found = gpu_ring.call(body, "block_sparse_gradient", args, out, held, launch)
     found = jnp.sum(found.reshape(plan.splits, plan.capacity, rows, cols), 0)
     return jnp.where(layout.live[:, None, None], found, 0).astype(x.dtype)
 

@@ -59,13 +59,13 @@ def _whole(x: jax.Array, walk: Walk, end: End, launch: Launch) -> jax.Array:
     tables = gpu_ring.given(*steps[:-1], bias)
     args = (*tables, _seen(x, plan, launch), steps.weights)
 
-    def block_sparse_product(*refs, **shared):
-        work(plan, launch, Refs(*refs, **shared))
-
+    # By its name dX's kernel, which may be the same program, is told from the forward one.
+    name = f"block_sparse_{'product' if walk.places is None else 'product_backwards'}"
+    body = lambda *refs, **shared: work(plan, launch, Refs(*refs, **shared))
     wide = gpu_ring.blocks(walk.blocks * plan.block[1], plan.block[1], plan.pieces.beyond)
     shape = launch.reach(_rows(x, plan, 8)), launch.reach(wide)
     out = jax.ShapeDtypeStruct(shape, x.dtype)
-    return gpu_ring.call(block_sparse_product, args, out, _scratch(plan, x.dtype), launch)
+    return gpu_ring.call(body, name, args, out, _scratch(plan, x.dtype), launch)
 
 
 def _seen(x: jax.Array, plan: Plan, launch: Launch) -> jax.Array:

@@ -175,6 +175,7 @@ def barriers(copies: int, stages: int) -> dict[str, Any]:
 
 def call(
     body: Callable[..., None],
+    name: str,
     args: tuple[jax.Array, ...],
     out: jax.ShapeDtypeStruct,
     scratch: dict[str, Any],
@@ -191,6 +192,7 @@ def call(
         grid_names=("program",),
         num_threads=GROUPS + 1,
         thread_name="group",
+        kernel_name=name,
         **interpret,
     )
     return vary_like(run(*args), varying(args[0]))
