@@ -83,16 +83,13 @@ def surroundings(results: Mapping[str, Any]) -> str:
     load = max(part["load"] for part in results["parts"])
     busy = f"The load average was at most {load:.1f}: far above the cores, ratios flatter."
     if here["platform"] == "cuda":
-        busy = (
-            "Times are those of a program's kernels, by the profiler: what the host takes to start them is not in. "
-            "All programs of a layer read the same x, and a small one may stay in the cache: such points of the "
-            "roofline lie above memory's slope."
-        )
+        busy = "Times are those of a program's kernels, by the profiler: what the host takes to start them is not in."
     elif here["cores"] == 1:
         busy = "CPU time of the process, so that other processes' work does not count."
     return (
         f"{here['device']}; Python {here['python']}, jax {here['jax']}; a copy in memory moves "
-        f"{results['bandwidth'] / 1e9:.0f} GB/s. {busy}"
+        f"{results['bandwidth'] / 1e9:.0f} GB/s. {busy} A small layer stays in the caches: such points of the "
+        "roofline lie above memory's slope."
     )
 
 
