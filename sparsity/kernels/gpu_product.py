@@ -19,6 +19,8 @@ from sparsity.kernels.gpu_walk import DEPTH, Walk, depth, steps_of
 
 # Rows of x that a program multiplies at once; few rows, or few tiles of y, take half as many.
 TILE = 256
+# Pieces of a group's half, at most: with more the group that copies has too few registers for their addresses.
+PIECES = 4
 
 
 class End(NamedTuple):
@@ -86,7 +88,7 @@ def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
     (rows, cols), columns = layout.block, layout.grid[1]
     spots = 1 if walk.window is None else walk.window.spots
     half = _half(count * spots, columns, launch)
-    pieces = pieces_of(count, half, 8 if shared == 1 else DEPTH, walk.window)
+    pieces = pieces_of(count, half, half // PIECES if shared == 1 else DEPTH, walk.window)
     # Where x lies (features, rows), a part of a group's tile would not lie together in shared memory.
     half, deep = pieces.rows if shared > 1 else half, depth(rows)
     return Plan(

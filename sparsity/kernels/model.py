@@ -64,7 +64,7 @@ MACHINES: dict[str, Machine] = {
         bandwidth=4.3e12,
         overlaps=True,
         start=5e-6,
-        images={"forward": 8, "dx": 8, "dw": 64},
+        images={"forward": 16, "dx": 16, "dw": 64},
     ),
     # A run of blocks fills 128 rows of the matrix unit and as many columns as a block has.
     "tpu": Machine(
