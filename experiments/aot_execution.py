@@ -14,12 +14,11 @@ import sys
 from typing import Any, NamedTuple
 
 # First: it says to jax, before that is imported, where to compile.
-from experiments.compiled.absent import device, heard
+from experiments.compiled.absent import heard, there
 
 # isort: split
 import jax
 import jax.numpy as jnp
-from jax.sharding import SingleDeviceSharding
 
 from experiments.benchmarks.execution_nets import GPU
 from experiments.benchmarks.execution_parts import (
@@ -82,7 +81,7 @@ def _lowered(bench: Bench, made: Programs) -> jax.stages.Lowered:
         "image": jax.ShapeDtypeStruct((net.batch, *net.image), jnp.float32),
         "label": jax.ShapeDtypeStruct((net.batch,), jnp.int32),
     }
-    args = _there((state, batch, now.context, now.span))
+    args = there("h200", (state, batch, now.context, now.span))
     return made.train.lower(*args, frozen=now.phase.frozen, dead=now.phase.dead)
 
 
@@ -90,12 +89,6 @@ def _fresh(bench: Bench) -> Any:
     """A state of zeros: `Programs.create` may not be traced."""
     params, mutable = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), bench.shapes)
     return create(jax.random.key(0), bench.method, mover(), params, mutable)
-
-
-def _there(tree: Any) -> Any:
-    """Shapes on the device that is described."""
-    lies = SingleDeviceSharding(device("h200"))
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=lies), tree)
 
 
 def main() -> None:

@@ -19,14 +19,15 @@ import argparse
 import json
 import pathlib
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+from experiments.benchmarks.clocks import Seconds
 from experiments.benchmarks.execution_nets import nets
-from experiments.benchmarks.execution_parts import CASES, CLOCKS, How, measure
+from experiments.benchmarks.execution_parts import CASES, How, measure
+from experiments.benchmarks.sitting import within
 from experiments.reporting.training import page
 from experiments.surroundings import surroundings
 
@@ -36,15 +37,12 @@ STEPS = {"cpu": 1}
 
 def run(asked: argparse.Namespace, argv: Sequence[str]) -> None:
     """Measures every part that is missing, and writes the results after each."""
-    began, file = time.monotonic(), asked.out / "training.json"
+    file = asked.out / "training.json"
     asked.out.mkdir(parents=True, exist_ok=True)
     every, own = results(file, surroundings(), argv)
     missing = missing_from(own, asked.nets)
     print(f"{own['surroundings']['device']}: {len(missing)} parts to measure", flush=True)
-    for i, (net, case) in enumerate(missing):
-        if time.monotonic() - began > 60 * asked.minutes:
-            print(f"{len(missing) - i} parts are left after {asked.minutes:g} minutes; call again")
-            return
+    for net, case in within(asked.minutes, missing):
         own["parts"] = in_order([*own["parts"], part_of(net, case, asked)])
         file.write_text(json.dumps({"devices": every}, indent=1) + "\n")
         file.with_suffix(".md").write_text(page(every))
@@ -98,7 +96,7 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--nets", type=lambda text: text.split(","), default=list(here()))
     parser.add_argument("--rounds", type=int, default=20, help="times that each program is timed")
     parser.add_argument("--steps", type=int, default=steps, help="of each time")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    parser.add_argument("--clock", choices=Seconds._fields, default="wall")
     parser.add_argument("--minutes", type=float, default=1e9, help="after which no part begins")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/kernels"))
     asked = parser.parse_args(argv)

@@ -23,7 +23,6 @@ import pathlib
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +30,7 @@ import jax
 
 from experiments.benchmarks import kernel_layers, kernel_parts, kernel_table
 from experiments.benchmarks.kernel_parts import Part
+from experiments.benchmarks.sitting import within
 from experiments.reporting import kernels
 from sparsity.kernels import backends, tuned
 from sparsity.kernels.platforms import here
@@ -73,7 +73,7 @@ def parts_of(asked: argparse.Namespace) -> list[Part]:
 
 def run(asked: argparse.Namespace) -> None:
     """Measures every part that is missing and writes the results after each."""
-    here, began = surroundings(), time.monotonic()
+    here = surroundings()
     file = asked.out / f"{tuned.slug(here['device'])}.json"
     results = held(file, here)
     missing = missing_from(results, parts_of(asked))
@@ -81,10 +81,7 @@ def run(asked: argparse.Namespace) -> None:
     print(f"{here}: {len(missing)} parts to measure", flush=True)
     if missing and "bandwidth" not in results:
         results["bandwidth"] = kernel_parts.bandwidth(3)
-    for i, part in enumerate(missing):
-        if time.monotonic() - began > 60 * asked.minutes:
-            print(f"{len(missing) - i} parts are left after {asked.minutes:g} minutes; call again")
-            return
+    for part in within(asked.minutes, missing):
         results["parts"].append(kernel_parts.measure(part, asked.rounds))
         file.write_text(json.dumps(results, indent=1) + "\n")
         print(*part.key, kernels.brief(results["parts"][-1]), flush=True)

@@ -2,7 +2,6 @@
 
 import functools
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import kernel_clock
+from experiments.benchmarks import clocks, kernel_clock
 from experiments.benchmarks.execution_nets import Net
 from experiments.compiled.memory import needed
 from sparsity import models
@@ -45,13 +44,12 @@ CASES = {
     ),
     "attention, last phase": Case(sequential_attention, phase("finetune", "100%")),
 }
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 class How(NamedTuple):
     """rounds: times that each program is timed. steps: of each time, the last of which is waited for.
 
-    clock: of CLOCKS.
+    clock: a field of `clocks.Seconds`.
     """
 
     rounds: int
@@ -68,11 +66,6 @@ class Bench(NamedTuple):
     shapes: tuple[Any, Any]
     target: Target
     method: Method
-
-    @property
-    def image(self) -> Any:
-        """A batch of one, as a shape."""
-        return jax.ShapeDtypeStruct((1, *self.net.image), jnp.float32)
 
     @property
     def plan(self) -> Plan:
@@ -100,7 +93,7 @@ def measure(net: Net, case: Case, how: How) -> dict[str, Any]:
     batch = jax.device_put(batch_of(net))
     names = {name: by_mode[name.split()[0]] for name in ("masked again", *MODES)}
     at_work = {name: _stepper(bench, made, batch) for name, made in names.items()}
-    times = {name: 1000 * statistics.median(s) for name, s in _seconds(at_work, how).items()}
+    times = _milliseconds(at_work, how)
     alone = {mode: at_work[mode] for mode in MODES}
     return {
         "ms": times,
@@ -114,8 +107,7 @@ def measure(net: Net, case: Case, how: How) -> dict[str, Any]:
 def bench_of(net: Net, case: Case) -> Bench:
     """The bench of a network and a case; nothing is computed."""
     model = linen(models.build(net.name, classes=10, **net.settings))
-    image = jax.ShapeDtypeStruct((1, *net.image), jnp.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), _one_of(net))
     rule = Rule("*", (net.block,) * 2)
     target = Target.of(blocks(shapes[0], [rule], density=net.density, at_least=16))
     return Bench(net, case, model, shapes, target, case.method(target.partition))
@@ -124,7 +116,7 @@ def bench_of(net: Net, case: Case) -> Bench:
 def programs_of(bench: Bench, mode: str, platform: str) -> Programs:
     """Those of an execution, as it is chosen for a platform."""
     known = facts(bench.method, bench.target.partition, bench.shapes[0])
-    sites = bench.model.sites(*bench.shapes, bench.image)
+    sites = bench.model.sites(*bench.shapes, _one_of(bench.net))
     run_by = Execution(mode, sites, bench.net.batch, platform=platform, facts=known)
     draw = lambda source, step, key: source
     partition, fit = bench.target.partition, cross_entropy()
@@ -144,7 +136,7 @@ def force_of(bench: Bench, made: Programs) -> Force:
 
 def begun(bench: Bench, made: Programs, now: Force) -> Any:
     """The state as the phase's steps take it."""
-    state = made.create(jax.random.key(0), jnp.zeros(bench.image.shape))
+    state = made.create(jax.random.key(0), jnp.zeros((1, *bench.net.image)))
     state, _ = made.tick(state, now.context, Signals(), dead=now.phase.dead)
     return made.engage(state, now.context, ways=now.ways) if now.ways.layers else state
 
@@ -154,6 +146,11 @@ def batch_of(net: Net) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     images = rng.standard_normal((net.batch, *net.image), np.float32)
     return {"image": images, "label": rng.integers(0, 10, net.batch).astype(np.int32)}
+
+
+def _one_of(net: Net) -> jax.ShapeDtypeStruct:
+    """A batch of one, as a shape."""
+    return jax.ShapeDtypeStruct((1, *net.image), jnp.float32)
 
 
 def _stepper(bench: Bench, made: Programs, batch: dict[str, jax.Array]) -> Stepper:
@@ -174,17 +171,12 @@ def _stepper(bench: Bench, made: Programs, batch: dict[str, jax.Array]) -> Stepp
     return Stepper(run, bytes_, {name: choice.why for name, choice in found.items() if choice.way})
 
 
-def _seconds(at_work: Mapping[str, Stepper], how: How) -> dict[str, list[float]]:
-    """Of a step, in each round."""
-    now = CLOCKS[how.clock]
-    seconds: dict[str, list[float]] = {name: [] for name in at_work}
-    for turn in range(how.rounds + 1):
-        for name, one in at_work.items():
-            start = now()
-            one.run(how.steps)
-            if turn:  # the first compiles
-                seconds[name].append((now() - start) / how.steps)
-    return seconds
+def _milliseconds(at_work: Mapping[str, Stepper], how: How) -> dict[str, float]:
+    """Of a step of each program, the median of the rounds."""
+    arms = {name: functools.partial(one.run, how.steps) for name, one in at_work.items()}
+    samples = clocks.interleaved(clocks.warm(arms), how.rounds, seed=0)
+    median = lambda found: statistics.median(getattr(seconds, how.clock) for seconds in found)
+    return {name: 1000 * median(found) / how.steps for name, found in samples.items()}
 
 
 def _kernels(at_work: Mapping[str, Stepper], steps: int) -> dict[str, dict[str, float]]:

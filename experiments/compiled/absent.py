@@ -97,11 +97,13 @@ def devices(target: str, count: int) -> tuple[Any, ...]:
 
 def compiled(target: str, run: Callable[..., Any], args: Any) -> Any:
     """`run` compiled for the target; args are arrays or their shapes, in any tree."""
-    sharding = SingleDeviceSharding(device(target))
-    there = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tuple(args)
-    )
-    return jax.jit(run).lower(*there).compile()
+    return jax.jit(run).lower(*there(target, tuple(args))).compile()
+
+
+def there(target: str, tree: Any) -> Any:
+    """The shapes of a tree's arrays, on the target."""
+    lies = SingleDeviceSharding(device(target))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=lies), tree)
 
 
 @contextlib.contextmanager

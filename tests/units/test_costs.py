@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsity import models
 from sparsity.units.costs import (
     actual_sparsity,
     entry_sparsity,
@@ -19,6 +18,7 @@ from sparsity.units.costs import (
     multiplies,
     parameters,
 )
+from tests.units.test_published import traced
 
 
 def shape(*sizes):
@@ -27,12 +27,6 @@ def shape(*sizes):
 
 def normal(seed, *sizes):
     return jax.random.normal(jax.random.key(seed), sizes)
-
-
-def traced(name, image, **options):
-    net = models.build(name, **options)
-    variables = jax.eval_shape(net.init, jax.random.key(0), shape(1, *image))
-    return multiplies(net.apply, variables, shape(1, *image))
 
 
 def test_a_transformer_costs_the_same_stacked_and_unrolled():
