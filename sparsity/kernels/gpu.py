@@ -1,8 +1,8 @@
 """The GPU's backend: Mosaic kernels for Hopper's wgmma over runs of blocks, batch-major, persistent.
 
-`gpu_product` with `gpu_tiles`, `gpu_panel` with `gpu_bands` and `gpu_gradient` hold the kernels, `gpu_walk` the tables
-that they read, `gpu_ring` how a GPU's threads work through them; `gpu_convolution` runs convolutions on the same
-kernels.
+`gpu_product` with `gpu_tiles`, `gpu_panel` with `gpu_bands` and `gpu_gradient` hold the kernels, `gpu_walk` the
+tables that they read, `gpu_ring` how a GPU's threads work through them; `gpu_convolution` runs convolutions on the
+same kernels, with `gpu_pieces` to say which pixels they read.
 """
 
 from typing import Any
@@ -11,14 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from sparsity.kernels import gpu_convolution as convolution
-from sparsity.kernels import lines
+from sparsity.kernels import taps
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.gpu_gradient import gradient
 from sparsity.kernels.gpu_product import End, product
 from sparsity.kernels.gpu_ring import Launch
 from sparsity.kernels.gpu_walk import Walk
 from sparsity.kernels.layout import Layout, transposed
-from sparsity.kernels.sources import MATRIX
 
 DTYPES = ("bfloat16", "float16")
 SIDES = (16, 32, 64, 128)
@@ -43,24 +42,22 @@ def forward(
     launch: Launch = HOPPER,
 ) -> jax.Array:
     """activation(x @ W + bias): x (M, K) -> (M, N)."""
-    walk = Walk(layout, packed, None, MATRIX)
-    return product(x, walk, x.shape[0], End(bias, activation), launch)
+    return product(x, Walk(layout, packed, None), End(bias, activation), launch)
 
 
 def dx(dy: jax.Array, packed: jax.Array, layout: Layout, launch: Launch = HOPPER) -> jax.Array:
     """dy @ W.T: dy (M, N) -> (M, K)."""
-    walk = Walk(transposed(layout), packed, layout.by_row, MATRIX)
-    return product(dy, walk, dy.shape[0], End(), launch)
+    return product(dy, Walk(transposed(layout), packed, layout.by_row), End(), launch)
 
 
 def dw(x: jax.Array, dy: jax.Array, layout: Layout, launch: Launch = HOPPER) -> jax.Array:
     """x.T @ dy at live blocks: (capacity, rows, cols), 0 in padding."""
-    return gradient(x, dy, layout, MATRIX, launch)
+    return gradient(x, dy, layout, None, launch)
 
 
 def convolution_refusal(layout: Layout, dtype: jnp.dtype, geometry: Geometry) -> str:
     """Why this backend cannot convolve, in words; "" where it can."""
-    return refusal(layout, dtype) or lines.refusal(layout, geometry)
+    return refusal(layout, dtype) or taps.refusal(layout, geometry)
 
 
 def convolve(

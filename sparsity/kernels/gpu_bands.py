@@ -16,7 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels.activations import ACTIVATIONS
-from sparsity.kernels.gpu_ring import Launch, Ring, store
+from sparsity.kernels.gpu_ring import Launch, Ring, hold
 from sparsity.kernels.gpu_shares import IDS, TALL, WIDE, WORKERS
 
 
@@ -225,4 +225,6 @@ def _finish(plan: Plan, refs: Refs, group: Any, panel: Any, band: Any, y: jax.Ar
     if plan.biased:
         y = y + lax.broadcast_in_dim(refs.offsets[pl.ds(band * WIDE, WIDE)], y.shape, (1,))
     y = ACTIVATIONS[plan.activation](y).astype(refs.y.dtype)
-    store(y, refs.ys.at[group], refs.y, (panel * TALL, band * WIDE))
+    hold(y, refs.ys.at[group])
+    there = refs.y.at[pl.ds(panel * TALL, TALL), pl.ds(band * WIDE, WIDE)]
+    plgpu.copy_smem_to_gmem(refs.ys.at[group], there)

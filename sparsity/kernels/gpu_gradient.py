@@ -14,10 +14,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels import gpu_budget, gpu_ring
+from sparsity.kernels.gpu_pieces import Pieces, Window
 from sparsity.kernels.gpu_ring import GROUPS, Axis, Launch, Ring, swizzled
 from sparsity.kernels.gpu_walk import DEPTH, SINGLE, runs_of
 from sparsity.kernels.layout import Layout
-from sparsity.kernels.sources import Sources
 
 HALF = 64
 # Where there are fewer runs for a program, the batch is split, into at most so many parts of at least so many
@@ -33,7 +33,7 @@ class _Plan(NamedTuple):
     high:   weights of a block that go to one group.
     across: whether x lies (columns, rows): tiles of several blocks cannot be transposed on their way.
     both:   whether dy does too: rows of 16 numbers are less than copies need to be fast.
-    line:   rows of x in a line, 0 where no block reads further down.
+    pieces: of x and dy, a step each.
     """
 
     block: tuple[int, int]
@@ -45,7 +45,7 @@ class _Plan(NamedTuple):
     high: int
     across: bool
     both: bool
-    line: int
+    pieces: Pieces
 
 
 class _Refs(NamedTuple):
@@ -55,8 +55,7 @@ class _Refs(NamedTuple):
     col: Any
     first: Any
     length: Any
-    features: Any
-    shifts: Any
+    rows: Any
     x: Any
     dy: Any
     dw: Any
@@ -68,41 +67,39 @@ class _Refs(NamedTuple):
 
 
 def gradient(
-    x: jax.Array, dy: jax.Array, layout: Layout, sources: Sources, launch: Launch
+    x: jax.Array, dy: jax.Array, layout: Layout, window: Window | None, launch: Launch
 ) -> jax.Array:
-    """x.T @ dy at live blocks, (capacity, rows, cols) and 0 in padding; each finds its x by `sources`.
+    """x.T @ dy at live blocks, (capacity, rows, cols) and 0 in padding: x (M, K), dy (M, N).
 
-    dy: (M, N), x: (rows, columns) as far as the last block reads.
+    With a window both are (images, pixels * features), in whole blocks of features.
     """
-    plan = _plan(layout, sources, dy.shape[0], launch)
-    features, shifts = sources.of_blocks(layout.rows)
+    plan, beyond = _plan(layout, window, dy.shape[0], launch), 0 if window is None else 1
     runs = runs_of(layout, plan.size)
-    batch = plan.steps * DEPTH
-    seen = _seen(x, batch + sources.beyond, plan.block[0], plan.across, launch)
-    given = _seen(dy, batch, plan.block[1], plan.both, launch)
+    rows = plan.pieces.reach(plan.steps)
+    seen = _seen(x, rows, gpu_ring.blocks(x.shape[1], plan.block[0], beyond), plan.across, launch)
+    given = _seen(dy, rows, gpu_ring.blocks(dy.shape[1], plan.block[1]), plan.both, launch)
 
-    def block_sparse_gradient(*refs, **shared):
-        _work(plan, launch, _Refs(*refs, **shared))
-
+    body = lambda *refs, **shared: _work(plan, launch, _Refs(*refs, **shared))
     (rows, cols), wide = plan.block, x.dtype if plan.splits == 1 else jnp.float32
     out = jax.ShapeDtypeStruct((plan.splits * plan.capacity * rows, cols), wide)
-    args = (*gpu_ring.given(*runs, features, shifts), seen, given)
-    found = gpu_ring.call(block_sparse_gradient, args, out, _scratch(plan, x.dtype, wide), launch)
+    args = (*gpu_ring.given(*runs, layout.rows), seen, given)
+    held = _scratch(plan, x.dtype, wide)
+    found = gpu_ring.call(body, "block_sparse_gradient", args, out, held, launch)
     found = jnp.sum(found.reshape(plan.splits, plan.capacity, rows, cols), 0)
     return jnp.where(layout.live[:, None, None], found, 0).astype(x.dtype)
 
 
-def _seen(x: jax.Array, copied: int, side: int, turned: bool, launch: Launch) -> jax.Array:
-    """x or dy as the kernel copies it, so many rows, in blocks of `side`."""
-    rows = Axis(x.shape[0], copied, DEPTH, DEPTH if turned else 8)
-    seen = gpu_ring.reaching(x, (rows, gpu_ring.blocks(x.shape[1], side)), launch)
+def _seen(x: jax.Array, rows: int, features: Axis, turned: bool, launch: Launch) -> jax.Array:
+    """x or dy as the kernel copies it, so many rows."""
+    axes = Axis(x.shape[0], rows, DEPTH, DEPTH if turned else 8), features
+    seen = gpu_ring.reaching(x, axes, launch)
     return seen.T if turned else seen
 
 
-def _plan(layout: Layout, sources: Sources, count: int, launch: Launch) -> _Plan:
+def _plan(layout: Layout, window: Window | None, count: int, launch: Launch) -> _Plan:
     rows, cols = layout.block
-    tall, steps = GROUPS * HALF, max(1, -(-count // DEPTH))
-    size = tall // rows
+    tall, pieces = GROUPS * HALF, Pieces(DEPTH, window)
+    size, steps = tall // rows, pieces.of(count)
     return _Plan(
         block=layout.block,
         capacity=layout.capacity,
@@ -113,7 +110,7 @@ def _plan(layout: Layout, sources: Sources, count: int, launch: Launch) -> _Plan
         high=min(rows, HALF),
         across=rows < HALF or cols < SINGLE,
         both=min(rows, cols) < SINGLE,
-        line=sources.line,
+        pieces=pieces,
     )
 
 
@@ -172,35 +169,36 @@ def _place(plan: _Plan, refs: _Refs, runs: Any, item: Any) -> _Place:
 
 def _copy(plan: _Plan, refs: _Refs, ring: Ring, group: Any, place: _Place, step: Any) -> Any:
     """The steps of a run: the batch entries of its blocks' columns of x, and of its column of dy."""
-    cols = plan.block[1]
-    outputs = pl.ds(place.col * cols, cols)
     # Beyond the run's last block the last one again.
     blocks = [place.first + jnp.minimum(k, place.length - 1) for k in range(plan.size)]
-    features = [refs.features[block] for block in blocks]
-    shifts = [refs.shifts[block] if plan.line else 0 for block in blocks]
+    rows = [refs.rows[block] for block in blocks]
 
     def one(i, step):
         stage, arrived = ring.claim(step)
         for at in range(0, GROUPS * HALF, plan.high):
-            block = at // plan.block[0]
-            below = i * DEPTH + shifts[block] * plan.line
-            x, there = _tile_of_x(plan, refs, features[block], below, stage, at)
+            corner = plan.pieces.read(i, rows[at // plan.block[0]])
+            x, there = _tile_of_x(plan, refs, corner, stage, at)
             plgpu.copy_gmem_to_smem(x, there, arrived)
-        batch = pl.ds(i * DEPTH, DEPTH)
-        dy = refs.dy.at[outputs, batch] if plan.both else refs.dy.at[batch, outputs]
+        dy = _tile_of_dy(plan, refs, plan.pieces.written(i, place.col))
         plgpu.copy_gmem_to_smem(dy, refs.dys.at[stage], arrived)
         return step + 1
 
     return lax.fori_loop(place.begin, place.end, one, step)
 
 
-def _tile_of_x(plan: _Plan, refs: _Refs, feature: Any, below: Any, stage: Any, at: int) -> Any:
+def _tile_of_x(plan: _Plan, refs: _Refs, corner: Any, stage: Any, at: int) -> Any:
     """A step's columns of x for the run's weights from `at` on, and their place."""
-    rows, (group, inside) = plan.block[0], divmod(at, HALF)
+    rows, (group, inside), (below, feature) = plan.block[0], divmod(at, HALF), corner
     batch, seen = pl.ds(below, DEPTH), pl.ds(feature * rows + at % rows, plan.high)
     if plan.across:
         return refs.x.at[seen, batch], refs.xs.at[stage, group, pl.ds(inside, plan.high)]
     return refs.x.at[batch, seen], refs.xs.at[stage, group]
+
+
+def _tile_of_dy(plan: _Plan, refs: _Refs, corner: Any) -> Any:
+    (below, column), cols = corner, plan.block[1]
+    batch, outputs = pl.ds(below, DEPTH), pl.ds(column * cols, cols)
+    return refs.dy.at[outputs, batch] if plan.both else refs.dy.at[batch, outputs]
 
 
 def _multiply(plan: _Plan, refs: _Refs, ring: Ring, group: Any, place: _Place, step: Any) -> Any:

@@ -18,25 +18,24 @@ from sparsity.kernels.gpu_walk import Walk
 
 def taken(walk: Walk, count: int, launch: Launch) -> bool:
     """Whether a product of `count` rows is `panel_product`'s: a matrix's, of square blocks that the launch names."""
-    (rows, cols), sources = walk.layout.block, walk.sources
-    if rows != cols or rows not in launch.panels or sources.feature is not None or sources.line:
-        return False
-    return _panels(walk, count).worthwhile(launch.programs)
+    rows, cols = walk.layout.block
+    asked = rows == cols and rows in launch.panels and walk.window is None
+    return asked and _panels(walk, count).worthwhile(launch.programs)
 
 
 def panel_product(
-    x: jax.Array, walk: Walk, count: int, bias: jax.Array | None, activation: str, launch: Launch
+    x: jax.Array, walk: Walk, bias: jax.Array | None, activation: str, launch: Launch
 ) -> jax.Array:
-    """activation(x @ W + bias) of `count` rows, with as many rows and columns as the kernel writes.
+    """activation(x @ W + bias), with as many rows and columns as the kernel writes.
 
-    x: (count, features). bias: (N,), or None.
+    x: (M, features). bias: (N,), or None.
     """
-    plan = _plan(_panels(walk, count), walk.places is not None, launch)
+    plan = _plan(_panels(walk, x.shape[0]), walk.places is not None, launch)
     plan = plan._replace(biased=bias is not None, activation=activation)
     wide = plan.bands * WIDE
     if bias is not None:
         bias = jnp.pad(bias.astype(jnp.float32), (0, wide - bias.size))
-    rows = Axis(count, plan.panels * TALL, TALL, 8)
+    rows = Axis(x.shape[0], plan.panels * TALL, TALL, 8)
     features = _padded(walk.layout.rows, IDS, launch)
     seen = gpu_ring.reaching(x, (rows, gpu_ring.blocks(x.shape[1], plan.side)), launch)
     # In the order of the walk, so that a stage is one copy.
@@ -44,11 +43,10 @@ def panel_product(
     tables = gpu_ring.given(walk.layout.col_starts, features, bias)
     args = (*tables, seen, _padded(packed, plan.batch, launch))
 
-    def block_sparse_panels(*refs, **shared):
-        work(plan, launch, Refs(*refs, **shared))
-
+    body = lambda *refs, **shared: work(plan, launch, Refs(*refs, **shared))
+    name = f"block_sparse_panels{'' if walk.places is None else '_backwards'}"
     out = jax.ShapeDtypeStruct((launch.reach(rows), wide), x.dtype)
-    return gpu_ring.call(block_sparse_panels, args, out, _scratch(plan, x.dtype), launch, WORKERS)
+    return gpu_ring.call(body, name, args, out, _scratch(plan, x.dtype), launch, WORKERS)
 
 
 def _panels(walk: Walk, count: int) -> Panels:

@@ -13,6 +13,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels import gpu_budget, gpu_panel, gpu_ring
 from sparsity.kernels.activations import ACTIVATIONS
+from sparsity.kernels.gpu_pieces import pieces_of
 from sparsity.kernels.gpu_ring import GROUPS, Axis, Launch, swizzled
 from sparsity.kernels.gpu_shares import WIDE
 from sparsity.kernels.gpu_tiles import Plan, Refs, work
@@ -20,6 +21,8 @@ from sparsity.kernels.gpu_walk import DEPTH, Walk, depth, steps_of
 
 # Rows of x that a program multiplies at once; few rows, or few tiles of y, take half as many.
 TILE = 256
+# Pieces of a group's half, at most: with more the group that copies has too few registers for their addresses.
+PIECES = 4
 
 
 class End(NamedTuple):
@@ -29,16 +32,17 @@ class End(NamedTuple):
     activation: str = "none"
 
 
-def product(x: jax.Array, walk: Walk, count: int, end: End, launch: Launch) -> jax.Array:
-    """activation(x @ W + bias) of `count` rows, (count, N), W being what is walked.
+def product(x: jax.Array, walk: Walk, end: End, launch: Launch) -> jax.Array:
+    """activation(x @ W + bias), W being what is walked: x (M, K), the result (M, N).
 
-    x: (rows, columns), as far as the walk's sources read.
+    With a window x is (images, pixels * features), and the result (images, height, width, N).
     """
-    layout, panels = walk.layout, gpu_panel.taken(walk, count, launch)
-    fused = end.bias is None or loads_bias(WIDE if panels else layout.block[1])
+    panels = gpu_panel.taken(walk, x.shape[0], launch)
+    fused = end.bias is None or loads_bias(WIDE if panels else walk.layout.block[1])
     run = gpu_panel.panel_product if panels else _whole
-    y = run(x, walk, count, *(end if fused else End()), launch)
-    y = y[:count, : layout.shape[1]]
+    y = run(x, walk, *(end if fused else End()), launch)
+    y = y[: x.shape[0], : walk.blocks * walk.layout.block[1]]
+    y = y.reshape(x.shape[0], *walk.image, -1)[..., : walk.features]
     if fused or end.bias is None:
         return y
     return ACTIVATIONS[end.activation](y + end.bias.astype(jnp.float32)).astype(x.dtype)
@@ -53,39 +57,45 @@ def loads_bias(across: int) -> bool:
 
 
 def _whole(
-    x: jax.Array, walk: Walk, count: int, bias: jax.Array | None, activation: str, launch: Launch
+    x: jax.Array, walk: Walk, bias: jax.Array | None, activation: str, launch: Launch
 ) -> jax.Array:
     """The product with as many rows and columns as the kernel writes."""
-    plan, steps = _plan(walk, count, End(bias, activation), launch), steps_of(walk)
-    wide = plan.columns * plan.block[1]
+    plan, steps = _plan(walk, x.shape[0], End(bias, activation), launch), steps_of(walk)
     if bias is not None:
-        bias = jnp.pad(bias.astype(jnp.float32), (0, wide - bias.size))
+        bias = jnp.pad(bias.astype(jnp.float32), (0, plan.columns * plan.block[1] - bias.size))
     tables = gpu_ring.given(*steps[:-1], bias)
-    rows = plan.tiles * GROUPS * plan.half
-    seen = _seen(x, rows + walk.sources.beyond, plan, launch)
-    args = (*tables, seen, steps.weights)
+    args = (*tables, _seen(x, plan, launch), steps.weights)
 
-    def block_sparse_product(*refs, **shared):
-        work(plan, launch, Refs(*refs, **shared))
+    # By its name dX's kernel, which may be the same program, is told from the forward one.
+    name = f"block_sparse_{'product' if walk.places is None else 'product_backwards'}"
+    body = lambda *refs, **shared: work(plan, launch, Refs(*refs, **shared))
+    wide = gpu_ring.blocks(walk.blocks * plan.block[1], plan.block[1], plan.pieces.beyond)
+    shape = launch.reach(_rows(x, plan, 8)), launch.reach(wide)
+    out = jax.ShapeDtypeStruct(shape, x.dtype)
+    return gpu_ring.call(body, name, args, out, _scratch(plan, x.dtype), launch)
 
-    tall = launch.reach(Axis(count, rows, plan.half, 8))
-    out = jax.ShapeDtypeStruct((tall, wide), x.dtype)
-    return gpu_ring.call(block_sparse_product, args, out, _scratch(plan, x.dtype), launch)
 
-
-def _seen(x: jax.Array, copied: int, plan: Plan, launch: Launch) -> jax.Array:
-    """x as the kernel copies it, so many rows: (features, rows) where blocks share a step."""
-    (count, features), side = x.shape, plan.block[0]
-    rows = Axis(count, copied, plan.half, 8 if plan.shared == 1 else DEPTH)
-    seen = gpu_ring.reaching(x, (rows, gpu_ring.blocks(features, side)), launch)
+def _seen(x: jax.Array, plan: Plan, launch: Launch) -> jax.Array:
+    """x as the kernel copies it: (features, rows) where blocks share a step."""
+    rows = _rows(x, plan, 8 if plan.shared == 1 else DEPTH)
+    features = gpu_ring.blocks(x.shape[1], plan.block[0], plan.pieces.beyond)
+    seen = gpu_ring.reaching(x, (rows, features), launch)
     return seen if plan.shared == 1 else seen.T
+
+
+def _rows(x: jax.Array, plan: Plan, multiple: int) -> Axis:
+    pieces = plan.tiles * GROUPS * plan.each
+    return Axis(x.shape[0], plan.pieces.reach(pieces), plan.pieces.rows, multiple)
 
 
 def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
     layout, shared = walk.layout, walk.shared
     (rows, cols), columns = layout.block, layout.grid[1]
-    few = count <= TILE // 2 or -(-count // TILE) * columns < launch.programs
-    tile, deep = TILE // 2 if few else TILE, depth(rows)
+    spots = 1 if walk.window is None else walk.window.spots
+    half = _half(count * spots, columns, launch)
+    pieces = pieces_of(count, half, half // PIECES if shared == 1 else DEPTH, walk.window)
+    # Where x lies (features, rows), a part of a group's tile would not lie together in shared memory.
+    half, deep = pieces.rows if shared > 1 else half, depth(rows)
     return Plan(
         block=layout.block,
         columns=columns,
@@ -93,13 +103,20 @@ def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
         deep=deep,
         parts=max(1, rows // DEPTH),
         turned=shared > 1 or walk.places is not None,
-        half=tile // GROUPS,
-        tiles=max(1, -(-count // tile)),
-        stages=gpu_budget.of_product(tile, deep, cols, launch.stages).stages,
-        line=walk.sources.line,
+        half=half,
+        tiles=-(-pieces.of(count) // (GROUPS * (half // pieces.rows))),
+        stages=gpu_budget.of_product(GROUPS * half, deep, cols, launch.stages).stages,
+        pieces=pieces,
+        each=half // pieces.rows,
         biased=end.bias is not None,
         activation=end.activation,
     )
+
+
+def _half(rows: int, columns: int, launch: Launch) -> int:
+    """Rows of y that a group multiplies at once."""
+    few = rows <= TILE // 2 or -(-rows // TILE) * columns < launch.programs
+    return TILE // 2 // GROUPS if few else TILE // GROUPS
 
 
 def _scratch(plan: Plan, dtype: Any) -> dict[str, Any]:

@@ -148,21 +148,14 @@ def given(*tables: jax.Array | None) -> tuple[jax.Array, ...]:
     return tuple(first if table is None else table for table in tables)
 
 
-def blocks(size: int, side: int) -> Axis:
-    """An axis in whole blocks."""
-    return Axis(size, -(-size // side) * side, side, side)
+def blocks(size: int, side: int, beyond: int = 0) -> Axis:
+    """An axis in whole blocks, of which so many are copied beyond its end."""
+    return Axis(size, (-(-size // side) + beyond) * side, side, side)
 
 
 def reaching(x: jax.Array, axes: tuple[Axis, ...], launch: Launch) -> jax.Array:
     """x with zeros as far as the copies of its axes need it."""
     return jnp.pad(x, [(0, launch.reach(a) - n) for a, n in zip(axes, x.shape, strict=True)])
-
-
-def store(value: jax.Array, held: Any, to: Any, corner: tuple[Any, Any]) -> None:
-    """The value to its place in `to`, by way of the shared memory `held`; the copy goes on by itself."""
-    hold(value, held)
-    place = tuple(pl.ds(at, n) for at, n in zip(corner, value.shape, strict=True))
-    plgpu.copy_smem_to_gmem(held, to.at[place])
 
 
 def hold(value: jax.Array, held: Any) -> None:
@@ -189,6 +182,7 @@ def barriers(copies: int, stages: int) -> dict[str, Any]:
 
 def call(
     body: Callable[..., None],
+    name: str,
     args: tuple[jax.Array, ...],
     out: jax.ShapeDtypeStruct,
     scratch: dict[str, Any],
@@ -209,6 +203,7 @@ def call(
         grid_names=("program",),
         num_threads=groups + 1,
         thread_name="group",
+        kernel_name=name,
         **interpret,
     )
     return vary_like(run(*args), varying(args[0]))

@@ -14,7 +14,8 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels import gpu_ring
 from sparsity.kernels.activations import ACTIVATIONS
-from sparsity.kernels.gpu_ring import GROUPS, Launch, Ring, store
+from sparsity.kernels.gpu_pieces import Pieces
+from sparsity.kernels.gpu_ring import GROUPS, Launch, Ring, hold
 
 
 class Plan(NamedTuple):
@@ -24,7 +25,7 @@ class Plan(NamedTuple):
     shared:  blocks of a step, `deep` weights of each. parts: steps of a block.
     turned:  whether weights lie (across, along).
     half, tiles: rows of x for a group, and tiles of x.
-    line:    rows of x in a line, 0 where no block reads further down.
+    pieces:  of x, and each of them of a group.
     biased, activation: how it ends.
     """
 
@@ -37,7 +38,8 @@ class Plan(NamedTuple):
     half: int
     tiles: int
     stages: int
-    line: int
+    pieces: Pieces
+    each: int
     biased: bool
     activation: str
 
@@ -47,8 +49,7 @@ class Refs(NamedTuple):
 
     starts: Any
     order: Any
-    features: Any
-    shifts: Any
+    rows: Any
     places: Any
     offsets: Any
     x: Any
@@ -104,19 +105,17 @@ def _place(plan: Plan, launch: Launch, refs: Refs, item: Any) -> _Place:
 
 
 class _Read(NamedTuple):
-    """What a step reads: which block of features for each of its blocks, how many lines down, and its weights' place."""
+    """What a step reads: the block row of each of its blocks, and its weights' place."""
 
-    features: tuple[Any, ...]
-    shifts: tuple[Any, ...]
+    rows: tuple[Any, ...]
     weights: Any
 
 
 def _read(plan: Plan, refs: Refs, at: Any) -> _Read:
-    at = jnp.minimum(at, refs.features.shape[0] // plan.shared - 1)
+    at = jnp.minimum(at, refs.rows.shape[0] // plan.shared - 1)
     blocks = [at * plan.shared + g for g in range(plan.shared)]
-    shifts = tuple(refs.shifts[block] if plan.line else 0 for block in blocks)
     weights = refs.places[at] if plan.turned and plan.shared == 1 else at
-    return _Read(tuple(refs.features[block] for block in blocks), shifts, weights)
+    return _Read(tuple(refs.rows[block] for block in blocks), weights)
 
 
 def _copy(plan: Plan, refs: Refs, ring: Ring, group: Any, place: _Place, step: Any) -> Any:
@@ -136,23 +135,30 @@ def _copy(plan: Plan, refs: Refs, ring: Ring, group: Any, place: _Place, step: A
 def _copy_step(
     plan: Plan, refs: Refs, tile: Any, read: _Read, part: Any, stage: Any, arrived: Any
 ) -> None:
-    for g in range(plan.shared):
-        for group in range(GROUPS):
-            x, there = _tile_of_x(plan, refs, tile, read, part, stage, g, group)
-            plgpu.copy_gmem_to_smem(x, there, arrived)
+    for g, row in enumerate(read.rows):
+        for at in range(GROUPS * plan.each):
+            # Multiplied where it is copied: there the compiler sees that it is whole tiles.
+            below, feature = plan.pieces.read(tile * GROUPS * plan.each + at, row)
+            x = _tile_of_x(plan, refs, below, feature, part)
+            plgpu.copy_gmem_to_smem(x, _held(plan, refs, stage, at, g), arrived)
     plgpu.copy_gmem_to_smem(_weights(plan, refs, read.weights, part), refs.ws.at[stage], arrived)
 
 
-def _tile_of_x(plan, refs, tile, read, part, stage, g, group) -> tuple[Any, Any]:
-    """A block's columns of x for a group, and their place: beside each other where blocks share a step."""
+def _tile_of_x(plan: Plan, refs: Refs, below: Any, feature: Any, part: Any) -> Any:
+    """A block's columns of x for a piece."""
     rows = plan.block[0]
-    wide = pl.ds(read.features[g] * rows + part * plan.deep, min(rows, plan.deep))
-    # Multiplied here, where the compiler sees that it is whole tiles.
-    below = (tile * GROUPS + group) * plan.half + read.shifts[g] * plan.line
-    batch = pl.ds(below, plan.half)
+    wide = pl.ds(feature * rows + part * plan.deep, min(rows, plan.deep))
+    batch = pl.ds(below, plan.pieces.rows)
+    return refs.x.at[batch, wide] if plan.shared == 1 else refs.x.at[wide, batch]
+
+
+def _held(plan: Plan, refs: Refs, stage: Any, at: int, g: int) -> Any:
+    """Where a step holds the at-th piece for its g-th block: beside each other where blocks share a step."""
+    group, piece = divmod(at, plan.each)
+    batch, rows = pl.ds(piece * plan.pieces.rows, plan.pieces.rows), plan.block[0]
     if plan.shared == 1:
-        return refs.x.at[batch, wide], refs.xs.at[stage, group]
-    return refs.x.at[wide, batch], refs.xs.at[stage, group, pl.ds(g * rows, rows)]
+        return refs.xs.at[stage, group, batch]
+    return refs.xs.at[stage, group, pl.ds(g * rows, rows), batch]
 
 
 def _weights(plan: Plan, refs: Refs, at: Any, part: Any) -> Any:
@@ -176,6 +182,15 @@ def _multiply(plan: Plan, refs: Refs, ring: Ring, group: Any, place: _Place, ste
     if plan.biased:
         y = y + lax.broadcast_in_dim(refs.offsets[pl.ds(place.column * cols, cols)], y.shape, (1,))
     y = ACTIVATIONS[plan.activation](y).astype(refs.y.dtype)
-    corner = ((place.tile * GROUPS + group) * plan.half, place.column * cols)
-    store(y, refs.ys.at[group], refs.y, corner)
+    hold(y, refs.ys.at[group])
+    for at in range(plan.each):
+        piece = (place.tile * GROUPS + group) * plan.each + at
+        _store(plan, refs, group, at, plan.pieces.written(piece, place.column))
     return step + steps
+
+
+def _store(plan: Plan, refs: Refs, group: Any, at: int, corner: tuple[Any, Any]) -> None:
+    """The at-th piece of a group's half to its place in y; the copy goes on by itself."""
+    (below, column), rows, cols = corner, plan.pieces.rows, plan.block[1]
+    there = refs.y.at[pl.ds(below, rows), pl.ds(column * cols, cols)]
+    plgpu.copy_smem_to_gmem(refs.ys.at[group, pl.ds(at * rows, rows)], there)

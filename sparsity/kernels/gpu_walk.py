@@ -10,8 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sparsity.kernels.gpu_pieces import Window
 from sparsity.kernels.layout import Layout, chunks
-from sparsity.kernels.sources import Sources
 
 # Weights along the walk that a step has at most.
 DEPTH = 64
@@ -25,13 +25,13 @@ class Walk(NamedTuple):
     layout:  whose columns are walked.
     packed:  (capacity, rows, cols), the blocks of the weight itself.
     places:  int32 (capacity,), where each block of the transpose's layout is packed; None for the weight's own.
-    sources: where each block row of `layout` finds its x.
+    window:  of a convolution, None for a product of matrices.
     """
 
     layout: Layout
     packed: jax.Array
     places: jax.Array | None
-    sources: Sources
+    window: Window | None = None
 
     @property
     def shared(self) -> int:
@@ -39,22 +39,35 @@ class Walk(NamedTuple):
         rows = self.layout.block[0]
         return 1 if rows >= SINGLE else DEPTH // rows
 
+    @property
+    def image(self) -> tuple[int, ...]:
+        """(height, width) of what a row of x becomes; () for a matrix. Static."""
+        return () if self.window is None else self.window.image
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of columns of y. Static."""
+        return self.layout.grid[1] if self.window is None else self.window.made
+
+    @property
+    def features(self) -> int:
+        """Columns of y, of a pixel where there is a window. Static."""
+        return self.layout.shape[1] // (1 if self.window is None else self.window.phases)
+
 
 class Steps(NamedTuple):
     """What the kernel reads of a walk, with `shared` blocks to a step; S steps.
 
     starts:   int32 (C + 1,), column c's steps are starts[c] to starts[c + 1].
     order:    int32 (C,), columns by live count, most first.
-    features: int32 (S * shared,), which block of x's features each block reads.
-    shifts:   int32 (S * shared,), how many lines further down; None where none is.
+    rows:     int32 (S * shared,), the block row of each block, which says what it reads of x.
     places:   int32 (S,), where each step's weights lie; None where that is its own number.
     weights:  (rows, columns): blocks below each other, or if they lie across the walk, as Wᵀ.
     """
 
     starts: jax.Array
     order: jax.Array
-    features: jax.Array
-    shifts: jax.Array | None
+    rows: jax.Array
     places: jax.Array | None
     weights: jax.Array
 
@@ -82,12 +95,10 @@ def steps_of(walk: Walk) -> Steps:
     if walk.shared > 1:
         return _shared_steps(walk)
     layout = walk.layout
-    features, shifts = walk.sources.of_blocks(layout.rows)
     return Steps(
         starts=layout.col_starts,
         order=layout.cols_by_count,
-        features=features,
-        shifts=shifts,
+        rows=layout.rows,
         places=walk.places,
         weights=walk.packed.reshape(-1, walk.packed.shape[2]),
     )
@@ -112,7 +123,6 @@ def _shared_steps(walk: Walk) -> Steps:
     along = jnp.arange(size, dtype=jnp.int32)
     alive = along < runs.length[:, None]
     place = runs.first[:, None] + jnp.where(alive, along, 0)
-    features, shifts = walk.sources.of_blocks(layout.rows[place].ravel())
     whose = place if walk.places is None else walk.places[place]
     blocks = jnp.where(alive[:, :, None, None], walk.packed[whose], 0)
     # (run, block, along, across) -> (run, across, block, along): Wᵀ, so that its rows are long.
@@ -120,8 +130,7 @@ def _shared_steps(walk: Walk) -> Steps:
     return Steps(
         starts=runs.starts,
         order=layout.cols_by_count,
-        features=features,
-        shifts=shifts,
+        rows=layout.rows[place].ravel(),
         places=None,
         weights=blocks.reshape(-1, size * layout.block[0]),
     )

@@ -194,10 +194,28 @@ def chunks(layout: Layout, size: int, least: int = 1) -> Chunks:
     runs = jnp.maximum(least, -(-counts // size))
     before = jnp.cumsum(runs) - runs
     slot = jnp.arange(slots, dtype=jnp.int32)
-    col = _last_not_above(before, slot)
+    col = last_not_above(before, slot)
     done = (slot - before[col]) * size
     length = jnp.clip(counts[col] - done, 0, size)
     return Chunks(col, jnp.where(length > 0, layout.col_starts[col] + done, 0), length)
+
+
+def last_not_above(sorted_: jax.Array, values: jax.Array) -> jax.Array:
+    """The last place of each value's lower bound; all pairs at once, as a search is a loop of small kernels."""
+    return jnp.sum(sorted_ <= values[:, None], axis=1, dtype=jnp.int32) - 1
+
+
+def by_count(starts: jax.Array) -> jax.Array:
+    """Lines of the grid by their live counts, most first and equal ones in order: each counts those ahead of it.
+
+    starts: int32 (L + 1,), the first place of each line, and the end.
+    """
+    counts = starts[1:] - starts[:-1]
+    line = jnp.arange(counts.size, dtype=jnp.int32)
+    ahead = (counts > counts[:, None]) | ((counts == counts[:, None]) & (line < line[:, None]))
+    # No scatter, which on an accelerator is two kernels more.
+    rank = jnp.sum(ahead, axis=1, dtype=jnp.int32)
+    return jnp.sum(jnp.where(rank == line[:, None], line, 0), axis=1, dtype=jnp.int32)
 
 
 def inside(layout: Layout) -> jax.Array:
@@ -242,27 +260,14 @@ def _built(
         col_starts=_starts(mask, 0, capacity),
         by_row=jnp.minimum(by_row, capacity - 1),
         row_starts=_starts(mask, 1, capacity),
-        cols_by_count=_by_count(mask, 0),
-        rows_by_count=_by_count(mask, 1),
+        cols_by_count=by_count(_starts(mask, 0, mask.size)),
+        rows_by_count=by_count(_starts(mask, 1, mask.size)),
     )
 
 
 def _starts(mask: jax.Array, axis: int, capacity: int) -> jax.Array:
     ends = jnp.cumsum(jnp.sum(mask, axis, dtype=jnp.int32), dtype=jnp.int32)
     return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.minimum(ends, capacity)])
-
-
-def _last_not_above(sorted_: jax.Array, values: jax.Array) -> jax.Array:
-    """The last place of each value's lower bound; all pairs at once, as a search is a loop of small kernels."""
-    return jnp.sum(sorted_ <= values[:, None], axis=1, dtype=jnp.int32) - 1
-
-
-def _by_count(mask: jax.Array, axis: int) -> jax.Array:
-    """Lines of the grid by their live counts, most first and equal ones in order: each counts those ahead of it."""
-    counts = jnp.sum(mask, axis, dtype=jnp.int32)
-    line = jnp.arange(counts.size, dtype=jnp.int32)
-    ahead = (counts > counts[:, None]) | ((counts == counts[:, None]) & (line < line[:, None]))
-    return jnp.zeros_like(line).at[jnp.sum(ahead, axis=1)].set(line)
 
 
 def _dropped_rows(layout: Layout) -> jax.Array:

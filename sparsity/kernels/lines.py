@@ -8,39 +8,22 @@ features too.
 `multiple`, everywhere: pixels of a line are rounded up to it, with zeros.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sparsity.kernels.geometry import Geometry
-from sparsity.kernels.layout import Layout, from_mask
+from sparsity.kernels.layout import Layout
 from sparsity.kernels.sources import Sources
-
-
-class Taps(NamedTuple):
-    """Static numbers of each tap of the window, in the weight's order: its row and column there."""
-
-    down: np.ndarray
-    along: np.ndarray
-
-
-def refusal(layout: Layout, geometry: Geometry) -> str:
-    """Why there is no such convolution, in words; "" where there is."""
-    rows, channels = layout.block[0], geometry.image[2]
-    if channels % rows:
-        return f"blocks of {rows} rows do not divide the {channels} channels"
-    return ""
+from sparsity.kernels.taps import back
 
 
 def features(layout: Layout, geometry: Geometry) -> tuple[int, int]:
     """Rows that panels of x, and of dy for dX, have in all: features times lines."""
-    (high, wide), (down, along) = geometry.strides, geometry.kernel
-    read = (down - 1) // high + 1
-    there = high * along * geometry.image[2]
-    back = ((along - 1) // wide + 1) * layout.grid[1] * layout.block[1]
-    return there * read, back * read
+    (down, along), width = back(geometry), geometry.kernel[1]
+    there = geometry.strides[0] * width * geometry.image[2]
+    given = along * layout.grid[1] * layout.block[1]
+    return there * down, given * down
 
 
 def flat(x: jax.Array, geometry: Geometry, multiple: int) -> jax.Array:
@@ -60,10 +43,10 @@ def flat(x: jax.Array, geometry: Geometry, multiple: int) -> jax.Array:
 def forwards(layout: Layout, geometry: Geometry, count: int, multiple: int) -> Sources:
     """Block row (tap, channel block): its channels at the tap's phase and column, the tap's lines down."""
     inside, high = geometry.image[2] // layout.block[0], geometry.strides[0]
-    taps = _taps(geometry)
-    seen = taps.down % high * geometry.kernel[1] + taps.along
+    down, along = (a.ravel() for a in np.indices(geometry.kernel))
+    seen = down % high * geometry.kernel[1] + along
     feature = seen[:, None] * inside + np.arange(inside)
-    shift = np.repeat(taps.down // high, inside)
+    shift = np.repeat(down // high, inside)
     return _sources(feature, shift, count * geometry.out[1], multiple)
 
 
@@ -72,23 +55,19 @@ def spread(
 ) -> tuple[jax.Array, Sources]:
     """A gradient of outputs as pixels read it, (lines, columns * outputs), and which block row reads where.
 
-    Block row (tap, output block) of the turned weight: a tap's gradient lies as many lines further up as its
-    input lies further down.
+    Block row (tap, output block) of the turned weight: its first taps, the window's last, read furthest up.
     """
-    (high, wide), (height, width), taps = (
-        geometry.strides,
-        grid_of_strides(geometry),
-        _taps(geometry),
-    )
-    up, columns = int(taps.down.max()) // high, int(taps.along.max()) // wide + 1
+    (height, width), (down, along) = grid_of_strides(geometry), back(geometry)
     outputs, beyond = layout.grid[1], layout.grid[1] * layout.block[1] - dy.shape[-1]
-    edges = ((up, height - geometry.out[0]), (0, 0), (0, beyond))
+    edges = ((down - 1, height - geometry.out[0]), (0, 0), (0, beyond))
     padded = jnp.pad(dy, ((0, 0), *edges))
     column = lambda b: jnp.pad(padded, ((0, 0), (0, 0), (b, width - b), (0, 0)))[:, :, :width]
-    given = _lines(jnp.concatenate([column(b) for b in range(columns)], axis=3), multiple)
-    feature = (taps.along // wide)[:, None] * outputs + np.arange(outputs)
-    shift = np.repeat(up - taps.down // high, outputs)
-    return given, _sources(feature, shift, dy.shape[0] * width, multiple)
+    seen = [column(b) for b in reversed(range(along))]
+    given = _lines(jnp.concatenate(seen, axis=3), multiple)
+    shift, feature = (a.ravel() for a in np.indices((down, along)))
+    feature = feature[:, None] * outputs + np.arange(outputs)
+    pixels = dy.shape[0] * width
+    return given, _sources(feature, np.repeat(shift, outputs), pixels, multiple)
 
 
 def outputs(dy: jax.Array, layout: Layout, multiple: int) -> jax.Array:
@@ -102,22 +81,6 @@ def windows(y: jax.Array, count: int, geometry: Geometry) -> jax.Array:
     (high, wide), features = geometry.out, y.shape[-1]
     y = y.reshape(high, -1, features)[:, : count * wide]
     return y.reshape(high, count, wide, features).swapaxes(0, 1)
-
-
-def turned(layout: Layout, geometry: Geometry) -> tuple[Layout, jax.Array]:
-    """The layout with rows (tap, output block) and columns (phase, channel block), and its blocks' places."""
-    (rows, cols), (high, wide), taps = layout.block, geometry.strides, _taps(geometry)
-    inside = geometry.image[2] // rows
-    grid = (len(taps.down) * layout.grid[1], high * wide * inside)
-    tap = layout.rows // inside
-    row = jnp.where(layout.live, tap * layout.grid[1] + layout.cols, grid[0])
-    phase = jnp.asarray(taps.down % high * wide + taps.along % wide)
-    place = jnp.arange(layout.capacity, dtype=jnp.int32)
-    whose = jnp.full(grid, -1, jnp.int32)
-    whose = whose.at[row, phase[tap] * inside + layout.rows % inside].set(place, mode="drop")
-    shape = (grid[0] * cols, grid[1] * rows)
-    back = from_mask(whose >= 0, shape, (cols, rows), capacity=layout.capacity)
-    return back, whose[back.rows, back.cols]
 
 
 def images(found: jax.Array, count: int, geometry: Geometry) -> jax.Array:
@@ -136,11 +99,6 @@ def grid_of_strides(geometry: Geometry) -> tuple[int, int]:
     sizes = zip(geometry.image, geometry.padding, geometry.strides, strict=False)
     height, width = (-(-(n + sum(pad)) // stride) for n, pad, stride in sizes)
     return height, width
-
-
-def _taps(geometry: Geometry) -> Taps:
-    down, along = np.indices(geometry.kernel)
-    return Taps(down.ravel(), along.ravel())
 
 
 def _lines(x: jax.Array, multiple: int) -> jax.Array:

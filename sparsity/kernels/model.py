@@ -27,6 +27,7 @@ class Machine(NamedTuple):
     overlaps:  whether traffic hides behind arithmetic.
     start:     seconds that a kernel takes to start, beyond what a dense product takes.
     row:       seconds for a row that a program copies where a panel of x stays; 0 where none does.
+    images:    verb -> images of a convolution that a kernel takes at once; others are rounded up to it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Machine(NamedTuple):
     overlaps: bool
     start: float
     row: float = 0.0
+    images: Mapping[str, int] = {}
 
 
 CPU_LIVE = {4: 62e9, 16: 75e9, 32: 85e9}
@@ -67,6 +69,7 @@ MACHINES: dict[str, Machine] = {
         overlaps=True,
         start=5e-6,
         row=1e-9,
+        images={"forward": 16, "dx": 16, "dw": 64},
     ),
     # A run of blocks fills 128 rows of the matrix unit and as many columns as a block has.
     "tpu": Machine(
@@ -124,7 +127,8 @@ def sparse_seconds(machine: Machine, call: Call) -> float:
         return machine.start + _both(machine, copied, moved(call, call.density))
     # The side that lies along the vectors or the columns of a matrix unit.
     side = call.block[0 if call.verb == "dx" else 1]
-    arithmetic = sparse_flops(call) / _rate(machine.live[call.dtype], side)
+    empty = _rounded(machine, call)
+    arithmetic = empty * sparse_flops(call) / _rate(machine.live[call.dtype], side)
     return machine.start + _both(machine, arithmetic, moved(call, call.density))
 
 
@@ -167,6 +171,14 @@ def _copied(machine: Machine, call: Call) -> float:
 def _rate(rates: Mapping[int, float], side: int) -> float:
     reached = [at for at in rates if at <= side]
     return rates[max(reached)] if reached else rates[min(rates)] * side / min(rates)
+
+
+def _rounded(machine: Machine, call: Call) -> float:
+    """How many times the images the kernel multiplies, empty ones included."""
+    count, at_once = call.count, machine.images.get(call.verb, 1)
+    if call.geometry is None or not isinstance(count, int):
+        return 1.0
+    return -(-count // at_once) * at_once / count
 
 
 def _bytes(call: Call) -> int:

@@ -1,7 +1,8 @@
-"""Where kernels find the tile of x that a block row of W is multiplied with.
+"""Where the TPU's kernels find the rows of x that a block row of W is multiplied with.
 
 For a matrix product it is the block's columns of x. A convolution reads the same images for all rows of its
-window, each some lines of pixels further down, so that it is the same product and nothing is copied per row.
+window, each some lines of pixels further down (`lines`), so that it is the same product and nothing is copied
+per row.
 """
 
 from typing import NamedTuple
@@ -26,20 +27,11 @@ class Sources(NamedTuple):
     line: int = 0
     lines: int = 1
 
-    @property
-    def beyond(self) -> int:
-        """Rows of x further down that the last block reads."""
-        return (self.lines - 1) * self.line
-
     def of_runs(self, runs: Runs) -> tuple[jax.Array, jax.Array]:
         """Both of each run's blocks, (S * size,), as kernels read them; one 0 where there is no shift."""
-        features, shifts = self.of_blocks(runs.rows.ravel())
-        return features, jnp.zeros(1, jnp.int32) if shifts is None else shifts
-
-    def of_blocks(self, rows: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """Both of blocks in these rows of the grid; None where there is no shift."""
+        rows = runs.rows.ravel()
         feature = rows if self.feature is None else self.feature[rows]
-        return feature, None if self.shift is None else self.shift[rows]
+        return feature, jnp.zeros(1, jnp.int32) if self.shift is None else self.shift[rows]
 
 
 # Of a matrix product: block row i reads the i-th block of columns.

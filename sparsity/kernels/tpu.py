@@ -7,7 +7,7 @@ any multiple of 16 will do, and batch entries are lanes. `tpu_convolution` runs 
 import jax
 import jax.numpy as jnp
 
-from sparsity.kernels import lines, tpu_budget
+from sparsity.kernels import taps, tpu_budget
 from sparsity.kernels import tpu_convolution as convolution
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout, transposed, transposed_blocks
@@ -60,7 +60,7 @@ def convolution_refusal(layout: Layout, dtype: jnp.dtype, geometry: Geometry) ->
     """Why this backend cannot convolve, in words; "" where it can."""
     return (
         _unserved(layout, jnp.dtype(dtype))
-        or lines.refusal(layout, geometry)
+        or taps.refusal(layout, geometry)
         or convolution.excess(layout, jnp.dtype(dtype).itemsize, geometry)
     )
 

@@ -6,6 +6,7 @@ from sparsity.kernels import lines, tpu_budget
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout
 from sparsity.kernels.sources import Sources
+from sparsity.kernels.taps import turned
 from sparsity.kernels.tpu_budget import LANES, TILES, WIDE_TILES
 from sparsity.kernels.tpu_product import Tiles, gradient, product
 
@@ -46,7 +47,7 @@ def dx(
     height, width = lines.grid_of_strides(geometry)
     _, features = lines.features(layout, geometry)
     tile = tile_of(features, layout.block[::-1], dy.dtype.itemsize, TILES, dy.shape[0] * width)
-    back, order = lines.turned(layout, geometry)
+    back, order = turned(layout, geometry)
     given, sources = lines.spread(dy, layout, geometry, tile)
     tiles = _tiles(tile, height, sources, limit)
     found = product(given.T, packed[order].swapaxes(1, 2), back, sources, tiles, None, "none")

@@ -183,6 +183,16 @@ def test_the_model_gains_with_sparsity_and_with_the_block(platform):
     assert sides == pytest.approx(sorted(sides), rel=0.01)  # whole blocks live
 
 
+@pytest.mark.parametrize("verb", ["forward", "dw"])
+def test_few_images_cost_what_a_gpu_takes_at_once(verb):
+    geometry = geometry_of((56, 56, 256), (3, 3), (1, 1), "SAME")
+    entry = Entry(verb, 128, (geometry.rows, 256), (64, 64), "bfloat16", geometry, {})
+    ratio = lambda count: model.predicted("cuda", entry._replace(count=count).at(0.5))
+    at_once = model.MACHINES["cuda"].images[verb]
+    assert ratio(at_once) > 2 * ratio(max(1, at_once // 4))
+    assert ratio(2 * at_once) == pytest.approx(ratio(at_once), rel=0.2)
+
+
 def test_the_explanation_names_path_reason_and_ratio(folder):
     said = explain((256, 1024, 512), (16, 16), 0.5)
     assert said.choices["forward"].path == "dense"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsity.kernels import backends, dense, gpu, lines
+from sparsity.kernels import backends, dense, gpu
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import geometry_of
 from tests.kernels.agreement import custom_calls, near
@@ -37,24 +37,6 @@ def test_its_gradients_are_the_dense_ones(name):
     with no_race():
         got = gpu.convolve_dw(x, dy, layout, geometry, launch=ONE)
     near(got, dense.convolve_dw(x, dy, layout, geometry))
-
-
-@pytest.mark.parametrize("name", WINDOWS)
-def test_every_tap_reads_its_window(name):
-    geometry, layout, _, x, _ = made(name)
-    (high, wide), inside = geometry.strides, geometry.image[2] // layout.block[0]
-    sources = lines.forwards(layout, geometry, len(x), 64)
-    flat = np.asarray(lines.flat(x, geometry, 64))
-    blocks = flat.reshape(len(flat), -1, layout.block[0])
-    padded = np.pad(np.asarray(x), ((0, 0), *geometry.padding, (0, 0)))
-    n, i, j = 2, geometry.out[0] - 1, geometry.out[1] - 1
-    pixel = i * sources.line + n * geometry.out[1] + j
-    assert sources.line % 64 == 0 and len(flat) % sources.line == 0
-    for row, (feature, shift) in enumerate(zip(sources.feature, sources.shift, strict=True)):
-        tap, block = divmod(row, inside)
-        down, along = divmod(tap, geometry.kernel[1])
-        asked = padded[n, i * high + down, j * wide + along].reshape(inside, -1)[block]
-        np.testing.assert_array_equal(blocks[pixel + shift * sources.line, feature], asked)
 
 
 @pytest.mark.parametrize("name", ["3x3", "64"])

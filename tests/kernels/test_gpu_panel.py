@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from sparsity.kernels import gpu, gpu_bands, gpu_panel, gpu_ring, gpu_shares, model, reference
 from sparsity.kernels.calls import Call
+from sparsity.kernels.geometry import geometry_of
+from sparsity.kernels.gpu_pieces import forwards
 from sparsity.kernels.gpu_shares import Panels
 from sparsity.kernels.gpu_walk import Walk
 from sparsity.kernels.layout import transposed
-from sparsity.kernels.sources import MATRIX
 from sparsity.kernels.tuned import Entry
 from tests.kernels.agreement import arguments, check_value, custom_calls, near
 from tests.kernels.cases import FILLS, KINDS, Case, mask_of_kind
@@ -38,8 +39,8 @@ WIDE = Panels(8192, (1024, 4096), 16, 1638)
 
 def walks(args):
     """The weight as forward walks it, and as dX does."""
-    back = Walk(transposed(args.layout), args.packed, args.layout.by_row, MATRIX)
-    return Walk(args.layout, args.packed, None, MATRIX), back
+    back = Walk(transposed(args.layout), args.packed, args.layout.by_row)
+    return Walk(args.layout, args.packed, None), back
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -159,11 +160,11 @@ def test_a_panel_is_worthwhile_where_it_fits_and_is_read_often(change, worthwhil
 
 def test_a_launch_says_which_blocks_take_panels():
     call = Call("forward", 8192, (256, 4096), (16, 16), 410, "bfloat16")
-    walk = Walk(call.layout, jnp.zeros((410, 16, 16), "bfloat16"), None, MATRIX)
+    walk = Walk(call.layout, jnp.zeros((410, 16, 16), "bfloat16"), None)
     assert gpu_panel.taken(walk, 8192, gpu.HOPPER)
     assert not gpu_panel.taken(walk, 8192, gpu.HOPPER._replace(panels=()))
-    moved = MATRIX._replace(feature=jnp.arange(16), line=64)
-    assert not gpu_panel.taken(walk._replace(sources=moved), 8192, gpu.HOPPER)
+    window = forwards(call.layout, geometry_of((8, 8, 256), (1, 1), (1, 1), "SAME"))
+    assert not gpu_panel.taken(walk._replace(window=window), 8192, gpu.HOPPER)
 
 
 @pytest.mark.parametrize("verb", ["forward", "dx"])

@@ -13,11 +13,13 @@ WINDOWS = {
     "3x3 with stride": ((7, 6, 32), (3, 3), (2, 2), "SAME", 16, (16, 16)),
     "valid, unequal strides": ((8, 9, 16), (3, 2), (1, 3), "VALID", 20, (16, 16)),
     "64": ((6, 5, 64), (3, 3), (2, 2), "SAME", 60, (64, 64)),
+    "5x3, padded as is said": ((7, 6, 32), (5, 3), (1, 2), ((1, 3), (0, 2)), 16, (32, 16)),
+    "1x1 in a frame": ((5, 4, 16), (1, 1), (2, 1), ((3, 0), (1, 2)), 32, (16, 32)),
     "128": ((4, 5, 128), (3, 3), (1, 1), "SAME", 128, (128, 128)),
 }
 
 
-def made(name: str):
+def made(name: str, count: int = 3):
     """Geometry, layout, packed blocks with NaN in padding, images and a gradient of outputs."""
     image, kernel, strides, padding, outputs, block = WINDOWS[name]
     geometry = geometry_of(image, kernel, strides, padding)
@@ -25,8 +27,8 @@ def made(name: str):
     layout = layout_of(case, mask_of_kind("empty row and column", 4, case.grid))
     packed = pack(normal(0, *case.shape, dtype="bfloat16"), layout)
     packed = jnp.where(layout.live[:, None, None], packed, jnp.nan)
-    x = normal(1, 3, *image, dtype="bfloat16")
-    return geometry, layout, packed, x, normal(2, 3, *geometry.out, outputs, dtype="bfloat16")
+    x = normal(1, count, *image, dtype="bfloat16")
+    return geometry, layout, packed, x, normal(2, count, *geometry.out, outputs, dtype="bfloat16")
 
 
 def zeroed(packed: jax.Array, layout: Layout) -> jax.Array:
