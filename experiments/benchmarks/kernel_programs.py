@@ -14,7 +14,7 @@ from experiments.benchmarks.kernel_clock import Program
 from experiments.benchmarks.kernel_layers import Layer, mask_at
 from sparsity.kernels.columns import from_array
 from sparsity.kernels.convolution import block_sparse_convolution
-from sparsity.kernels.gpu_shares import Panels
+from sparsity.kernels.gpu.shares import Panels
 from sparsity.kernels.layout import Layout, unpack
 from sparsity.kernels.ops import block_sparse_matmul
 from sparsity.kernels.platforms import here
@@ -73,7 +73,7 @@ def rivals(layer: Layer, dtype: str, side: int, percent: float) -> dict[str, Pro
     if here() != "cuda" or layer.geometry:
         return {}
     # It needs more than a bare machine without a GPU has.
-    from sparsity.kernels import gpu
+    from sparsity.kernels.gpu import backend as gpu
 
     packed, layout = held(layer, dtype, side, percent)
     static = Panels(layer.count, layer.shape, side, layout.capacity)

@@ -18,15 +18,19 @@ import jax
 import jax.numpy as jnp
 
 from experiments.compiled.compilers import read, vmem_asked
-from sparsity.kernels import gpu, gpu_budget, lines, tpu, tpu_budget
 from sparsity.kernels.geometry import geometry_of
-from sparsity.kernels.gpu_gradient import HALF
-from sparsity.kernels.gpu_product import TILE
-from sparsity.kernels.gpu_ring import GROUPS
-from sparsity.kernels.gpu_shares import STAGES, Panels
-from sparsity.kernels.gpu_walk import DEPTH, depth
+from sparsity.kernels.gpu import backend as gpu
+from sparsity.kernels.gpu import budget as gpu_budget
+from sparsity.kernels.gpu.gradient import HALF
+from sparsity.kernels.gpu.persistent import GROUPS
+from sparsity.kernels.gpu.product import TILE
+from sparsity.kernels.gpu.shares import STAGES, Panels
+from sparsity.kernels.gpu.walk import DEPTH, depth
 from sparsity.kernels.layout import Layout, from_mask, grid_of
-from sparsity.kernels.tpu_convolution import tile_of
+from sparsity.kernels.tpu import backend as tpu
+from sparsity.kernels.tpu import budget as tpu_budget
+from sparsity.kernels.tpu import lines
+from sparsity.kernels.tpu.convolution import tile_of
 
 SHAPE = (8192, 4096, 2048)
 DENSITY = 0.1

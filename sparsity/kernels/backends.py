@@ -1,6 +1,7 @@
 """Which module computes what on which platform.
 
-A backend is a module with four functions of two-dimensional arrays of one dtype:
+A backend is the module of that name in a platform's folder, with four functions of two-dimensional arrays of
+one dtype:
 
     refusal(layout, dtype) -> str             # why it cannot run, in words; "" where it can. Static only:
                                               # shape, block, capacity
@@ -32,7 +33,7 @@ from sparsity.kernels import dense
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout
 
-# The module that serves a platform, by the names that programs are lowered for.
+# Whose folder serves a platform, by the names that programs are lowered for.
 BACKENDS = {"cpu": "cpu", "tpu": "tpu", "cuda": "gpu"}
 
 
@@ -43,7 +44,7 @@ def backend_of(
     if platform not in BACKENDS:
         return dense, f"there is no block-sparse kernel for {platform}"
     try:
-        module = importlib.import_module(f"sparsity.kernels.{BACKENDS[platform]}")
+        module = importlib.import_module(f"sparsity.kernels.{BACKENDS[platform]}.backend")
     except ModuleNotFoundError as error:
         return (
             dense,

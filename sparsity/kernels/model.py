@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sparsity.kernels.calls import Call
-from sparsity.kernels.gpu_shares import PROGRAMS, SIDES, Panels
+from sparsity.kernels.gpu.shares import PROGRAMS, SIDES, Panels
 
 # Rows that a product is taken to have where an export leaves their number open.
 NOMINAL_ROWS = 256

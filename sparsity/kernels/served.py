@@ -26,7 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from sparsity.kernels import native, packed_files, platforms
+from sparsity.kernels import packed_files, platforms
+from sparsity.kernels.cpu import native
 from sparsity.kernels.packed import PackedMatrix
 
 FORMAT = 2

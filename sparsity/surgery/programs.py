@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.tree_util import PyTreeDef
 
-from sparsity.kernels import native
+from sparsity.kernels.cpu import native
 from sparsity.kernels.packed import PackedMatrix
 from sparsity.kernels.served import BOTH, DENSE, KINDS, PACKED, arguments_of, exporting
 from sparsity.surgery.forms import forms_of, refusal

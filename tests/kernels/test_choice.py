@@ -5,8 +5,9 @@ import warnings
 
 import pytest
 
-from sparsity.kernels import backends, choice, cpu, model, tuned
+from sparsity.kernels import backends, choice, model, tuned
 from sparsity.kernels.calls import Call
+from sparsity.kernels.cpu import backend as cpu
 from sparsity.kernels.explain import explain
 from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.layout import from_mask

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsity.kernels import cpu, dense
+from sparsity.kernels import dense
+from sparsity.kernels.cpu import backend as cpu
 from sparsity.kernels.layout import pack
 from tests.kernels.cases import Case, layout_of, mask_of_kind, normal
 
@@ -102,7 +103,7 @@ def test_the_number_of_threads_changes_no_bit():
         import hashlib, os, sys
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
         import jax, numpy as np
-        from sparsity.kernels import cpu
+        from sparsity.kernels.cpu import backend as cpu
         from sparsity.kernels.layout import pack
         from tests.kernels.cases import Case, layout_of, mask_of_kind, normal
         case = Case((320, 320), (32, 32))

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import backends, dense, gpu, gpu_ring, ops
+from sparsity.kernels import backends, dense, ops
+from sparsity.kernels.gpu import backend as gpu
+from sparsity.kernels.gpu.persistent import Ring
 from tests.kernels.agreement import arguments, check_gradients, check_value, custom_calls, near
 from tests.kernels.cases import CASES, KINDS, Case, layout_of, mask_of_kind
 from tests.kernels.races import found_race, no_race
@@ -102,7 +104,7 @@ def test_a_wait_that_the_ring_leaves_out_is_found(method, monkeypatch):
 
     case = Case((320, 16), (16, 16))
     args = arguments(case, np.ones(case.grid, bool), "bfloat16", 3)
-    monkeypatch.setattr(gpu_ring.Ring, method, hasty)
+    monkeypatch.setattr(Ring, method, hasty)
     assert found_race(
         lambda: jax.block_until_ready(forward(args.x, args.packed, args.layout, None, "none"))
     )

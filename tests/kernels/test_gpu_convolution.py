@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsity.kernels import backends, dense, gpu
+from sparsity.kernels import backends, dense
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import geometry_of
+from sparsity.kernels.gpu import backend as gpu
 from tests.kernels.agreement import custom_calls, near
 from tests.kernels.cases import Case, layout_of, normal
 from tests.kernels.races import no_race

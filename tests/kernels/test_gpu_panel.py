@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsity.kernels import gpu, gpu_bands, gpu_panel, gpu_ring, gpu_shares, model, reference
+from sparsity.kernels import model, reference
 from sparsity.kernels.calls import Call
 from sparsity.kernels.geometry import geometry_of
-from sparsity.kernels.gpu_pieces import forwards
-from sparsity.kernels.gpu_shares import Panels
-from sparsity.kernels.gpu_walk import Walk
+from sparsity.kernels.gpu import backend as gpu
+from sparsity.kernels.gpu import bands, panel
+from sparsity.kernels.gpu.persistent import Ring
+from sparsity.kernels.gpu.pieces import forwards
+from sparsity.kernels.gpu.shares import WORKERS, Panels
+from sparsity.kernels.gpu.walk import Walk
 from sparsity.kernels.layout import transposed
 from sparsity.kernels.tuned import Entry
 from tests.kernels.agreement import arguments, check_value, custom_calls, near
@@ -47,7 +50,7 @@ def walks(args):
 def test_products_on_panels_are_the_definition(name):
     case, dtype, launch = VARIANTS[name]
     args = arguments(case, mask_of_kind("empty row and column", 5, case.grid), dtype, 70)
-    assert gpu_panel.taken(walks(args)[0], 70, launch)
+    assert panel.taken(walks(args)[0], 70, launch)
     with no_race():
         check_value(functools.partial(gpu.forward, launch=launch), args, "gelu")
 
@@ -59,7 +62,7 @@ def test_their_gradients_are_the_definition(name):
     # The weight on its side, so that dX is the wide product.
     case = Case(case.shape[::-1], case.block)
     args = arguments(case, mask_of_kind("empty row and column", 5, case.grid), dtype, 70)
-    assert gpu_panel.taken(walks(args)[1], 70, launch)
+    assert panel.taken(walks(args)[1], 70, launch)
     with no_race():
         got = gpu.dx(args.dy, args.packed, args.layout, launch=launch)
     run = lambda x: reference.block_sparse_matmul(x, args.packed, args.layout)
@@ -72,7 +75,7 @@ def test_their_gradients_are_the_definition(name):
 def test_every_kind_of_mask_is_the_definition(side, kind):
     case = Case((2 * side + 5, 9 * side - 3), (side, side))
     args = arguments(case, mask_of_kind(kind, 1, case.grid), "bfloat16", 130)
-    assert gpu_panel.taken(walks(args)[0], 130, PANELS)
+    assert panel.taken(walks(args)[0], 130, PANELS)
     with no_race():
         check_value(functools.partial(gpu.forward, launch=PANELS), args, "relu")
 
@@ -83,7 +86,7 @@ def test_every_kind_of_mask_is_the_definition(side, kind):
 def test_every_shape_is_the_definition(k, n, rows, fill):
     case = Case((k, n), (16, 16))
     args = arguments(case, mask_of_kind(*fill, case.grid), "bfloat16", rows)
-    assert gpu_panel.taken(walks(args)[0], rows, PANELS)
+    assert panel.taken(walks(args)[0], rows, PANELS)
     with no_race():
         check_value(functools.partial(gpu.forward, launch=PANELS), args, "none")
 
@@ -98,7 +101,7 @@ def test_a_wait_that_a_ring_leaves_out_is_found(method, monkeypatch):
 
     case = Case((80, 256), (16, 16))
     args = arguments(case, np.ones(case.grid, bool), "bfloat16", 3)
-    monkeypatch.setattr(gpu_ring.Ring, method, hasty)
+    monkeypatch.setattr(Ring, method, hasty)
     run = lambda: gpu.forward(args.x, args.packed, args.layout, None, "none", PANELS)
     assert found_race(lambda: jax.block_until_ready(run()))
 
@@ -108,13 +111,13 @@ def test_a_wait_that_a_ring_leaves_out_is_found(method, monkeypatch):
 
 @given(st.integers(1, 300), st.integers(1, 20))
 def test_every_band_is_one_groups(columns, shares):
-    bands = Panels(64, (16, columns * 16), 16, 1).bands
-    plan = gpu_bands.Plan(16, 1, columns, bands, 1, shares, 8, 2, False)
+    count = Panels(64, (16, columns * 16), 16, 1).bands
+    plan = bands.Plan(16, 1, columns, count, 1, shares, 8, 2, False)
     found = []
     for share in range(shares):
-        for worker in range(gpu_shares.WORKERS):
-            found += range(*map(int, gpu_bands._part(plan, share, worker)))
-    assert found == list(range(bands))
+        for worker in range(WORKERS):
+            found += range(*map(int, bands._part(plan, share, worker)))
+    assert found == list(range(count))
 
 
 @given(st.integers(1, 20000), st.integers(16, 1200), st.integers(16, 5000), st.floats(0.01, 1))
@@ -161,10 +164,10 @@ def test_a_panel_is_worthwhile_where_it_fits_and_is_read_often(change, worthwhil
 def test_a_launch_says_which_blocks_take_panels():
     call = Call("forward", 8192, (256, 4096), (16, 16), 410, "bfloat16")
     walk = Walk(call.layout, jnp.zeros((410, 16, 16), "bfloat16"), None)
-    assert gpu_panel.taken(walk, 8192, gpu.HOPPER)
-    assert not gpu_panel.taken(walk, 8192, gpu.HOPPER._replace(panels=()))
+    assert panel.taken(walk, 8192, gpu.HOPPER)
+    assert not panel.taken(walk, 8192, gpu.HOPPER._replace(panels=()))
     window = forwards(call.layout, geometry_of((8, 8, 256), (1, 1), (1, 1), "SAME"))
-    assert not gpu_panel.taken(walk._replace(window=window), 8192, gpu.HOPPER)
+    assert not panel.taken(walk._replace(window=window), 8192, gpu.HOPPER)
 
 
 @pytest.mark.parametrize("verb", ["forward", "dx"])

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsity.kernels import gpu_tiles
-from sparsity.kernels.gpu_gradient import _splits
-from sparsity.kernels.gpu_ring import Axis, Launch
-from sparsity.kernels.gpu_walk import runs_of
+from sparsity.kernels.gpu.gradient import _splits
+from sparsity.kernels.gpu.persistent import Axis, Launch
+from sparsity.kernels.gpu.tiles import _place
+from sparsity.kernels.gpu.walk import runs_of
 from tests.kernels.cases import FILLS, Case, layout_of, mask_of_kind
 
 CASE = Case((96, 80), (16, 16))
@@ -38,9 +38,7 @@ def test_every_tile_and_column_is_taken_once(programs, columns):
     tiles, order = 6, np.random.default_rng(0).permutation(columns)
     plan = SimpleNamespace(columns=columns)
     refs = SimpleNamespace(order=jnp.asarray(order), starts=jnp.arange(columns + 1))
-    items = [
-        gpu_tiles._place(plan, Launch(programs), refs, jnp.int32(i)) for i in range(tiles * columns)
-    ]
+    items = [_place(plan, Launch(programs), refs, jnp.int32(i)) for i in range(tiles * columns)]
     found = {(int(item.tile), int(item.column)) for item in items}
     assert found == {(t, c) for t in range(tiles) for c in range(columns)}
 
@@ -54,7 +52,7 @@ def test_programs_get_like_shares():
         refs = SimpleNamespace(order=jnp.asarray(order), starts=starts)
         work = np.zeros(132)
         for item in range(33 * 32):
-            at = gpu_tiles._place(SimpleNamespace(columns=32), Launch(), refs, jnp.int32(item))
+            at = _place(SimpleNamespace(columns=32), Launch(), refs, jnp.int32(item))
             work[item % 132] += int(at.end - at.first)
         shares[name] = work.max() / work.mean()
     assert shares["sorted"] < 1.05 < shares["as they come"]

@@ -11,10 +11,12 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from sparsity.kernels import backends, dense, reference, tpu, tpu_budget
+from sparsity.kernels import backends, dense, reference
 from sparsity.kernels.layout import from_mask, pack
 from sparsity.kernels.ops import block_sparse_matmul
-from sparsity.kernels.runs import from_runs, runs_of, to_runs
+from sparsity.kernels.tpu import backend as tpu
+from sparsity.kernels.tpu import budget
+from sparsity.kernels.tpu.runs import from_runs, runs_of, to_runs
 from tests.kernels.cases import KINDS, Case, layout_of, mask_of_kind, normal
 
 TOLERANCES = {"float32": 2e-5, "bfloat16": 3e-2}
@@ -201,7 +203,7 @@ def test_what_has_no_kernel_is_refused_in_words_and_runs_dense(shape, block, dty
 
 def test_too_many_indices_are_refused_in_words():
     capacity = 2**18
-    assert "MiB of SMEM" in tpu_budget.excess((4096, 4096), (16, 16), capacity, 2)
+    assert "MiB of SMEM" in budget.excess((4096, 4096), (16, 16), capacity, 2)
 
 
 @pytest.mark.parametrize("over", ["vmap", "shard_map"])

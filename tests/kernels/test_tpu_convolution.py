@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sparsity.kernels import backends, dense, tpu, tpu_convolution
+from sparsity.kernels import backends, dense
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.layout import from_mask
+from sparsity.kernels.tpu import backend as tpu
+from sparsity.kernels.tpu import convolution
 from tests.kernels.agreement import custom_calls, near
 from tests.kernels.cases import normal
 from tests.kernels.test_tpu import raceless
@@ -56,4 +58,4 @@ def test_windows_that_do_not_fit_into_vmem_run_dense_and_say_so():
     layout = from_mask(mask, (geometry.rows, 64), (64, 64), 1)
     module, why = backends.backend_of("tpu", layout, "float32", geometry)
     assert module is dense and "MiB of VMEM" in why
-    assert not tpu_convolution.excess(layout, 1, geometry)
+    assert not convolution.excess(layout, 1, geometry)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from sparsity.kernels import cpu, tuned
+from sparsity.kernels import tuned
 from sparsity.kernels.calls import VERBS
+from sparsity.kernels.cpu import backend as cpu
 from sparsity.kernels.geometry import geometry_of
 from sparsity.kernels.tuned import Entry
 from sparsity.train import estimates

@@ -12,10 +12,10 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import gpu_ring
 from sparsity.kernels.activations import ACTIVATIONS
-from sparsity.kernels.gpu_pieces import Pieces
-from sparsity.kernels.gpu_ring import GROUPS, Launch, Ring, hold
+from sparsity.kernels.gpu import persistent
+from sparsity.kernels.gpu.persistent import GROUPS, Launch, Ring, hold
+from sparsity.kernels.gpu.pieces import Pieces
 
 
 class Plan(NamedTuple):
@@ -69,7 +69,7 @@ def work(plan: Plan, launch: Launch, refs: Refs) -> None:
         functools.partial(_copy, plan, refs, ring),
         functools.partial(_multiply, plan, refs, ring),
     )
-    gpu_ring.work(
+    persistent.work(
         plan.tiles * plan.columns,
         launch,
         ring,
@@ -178,7 +178,7 @@ def _multiply(plan: Plan, refs: Refs, ring: Ring, group: Any, place: _Place, ste
         x = x if plan.shared == 1 else x.transpose((1, 0))
         plgpu.wgmma(acc, x, w.transpose((1, 0)) if plan.turned else w)
 
-    y = gpu_ring.total((plan.half, cols), steps, step, ring, add)
+    y = persistent.total((plan.half, cols), steps, step, ring, add)
     if plan.biased:
         y = y + lax.broadcast_in_dim(refs.offsets[pl.ds(place.column * cols, cols)], y.shape, (1,))
     y = ACTIVATIONS[plan.activation](y).astype(refs.y.dtype)

@@ -16,8 +16,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from sparsity.kernels.activations import ACTIVATIONS
-from sparsity.kernels.gpu_ring import Launch, Ring, hold
-from sparsity.kernels.gpu_shares import IDS, TALL, WIDE, WORKERS
+from sparsity.kernels.gpu.persistent import Launch, Ring, hold
+from sparsity.kernels.gpu.shares import IDS, TALL, WIDE, WORKERS
 
 
 class Plan(NamedTuple):

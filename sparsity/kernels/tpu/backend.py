@@ -1,19 +1,19 @@
-"""The TPU's backend: Pallas kernels (`tpu_kernels`) over runs of blocks, with activations feature-major.
+"""The TPU's backend: Pallas kernels (`kernels`) over runs of blocks, with activations feature-major.
 
 Tiles of a TPU are 128 lanes wide, so x is transposed to (K, M): then a block's rows are sublanes, of which
-any multiple of 16 will do, and batch entries are lanes. `tpu_convolution` runs convolutions on the same kernels.
+any multiple of 16 will do, and batch entries are lanes. `convolution` runs convolutions on the same kernels.
 """
 
 import jax
 import jax.numpy as jnp
 
-from sparsity.kernels import taps, tpu_budget
-from sparsity.kernels import tpu_convolution as convolution
+from sparsity.kernels import taps
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout, transposed, transposed_blocks
-from sparsity.kernels.sources import MATRIX
-from sparsity.kernels.tpu_budget import TILES, VMEM_LIMIT, WIDE_TILES, fitting, reach
-from sparsity.kernels.tpu_product import Tiles, gradient, product
+from sparsity.kernels.tpu import budget, convolution
+from sparsity.kernels.tpu.budget import TILES, VMEM_LIMIT, WIDE_TILES, fitting, reach
+from sparsity.kernels.tpu.product import Tiles, gradient, product
+from sparsity.kernels.tpu.sources import MATRIX
 
 DTYPES = ("float32", "bfloat16")
 SIDES = (16, 32, 64, 128)
@@ -22,8 +22,8 @@ SIDES = (16, 32, 64, 128)
 def refusal(layout: Layout, dtype: jnp.dtype) -> str:
     """Why this backend cannot run, in words; "" where it can."""
     itemsize = jnp.dtype(dtype).itemsize
-    there = tpu_budget.excess(layout.shape, layout.block, layout.capacity, itemsize)
-    back = tpu_budget.excess(layout.shape[::-1], layout.block[::-1], layout.capacity, itemsize)
+    there = budget.excess(layout.shape, layout.block, layout.capacity, itemsize)
+    back = budget.excess(layout.shape[::-1], layout.block[::-1], layout.capacity, itemsize)
     return _unserved(layout, jnp.dtype(dtype)) or there or back
 
 

@@ -13,10 +13,10 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import gpu_budget, gpu_ring
-from sparsity.kernels.gpu_pieces import Pieces, Window
-from sparsity.kernels.gpu_ring import GROUPS, Axis, Launch, Ring, swizzled
-from sparsity.kernels.gpu_walk import DEPTH, SINGLE, runs_of
+from sparsity.kernels.gpu import budget, persistent
+from sparsity.kernels.gpu.persistent import GROUPS, Axis, Launch, Ring, swizzled
+from sparsity.kernels.gpu.pieces import Pieces, Window
+from sparsity.kernels.gpu.walk import DEPTH, SINGLE, runs_of
 from sparsity.kernels.layout import Layout
 
 HALF = 64
@@ -76,15 +76,15 @@ def gradient(
     plan, beyond = _plan(layout, window, dy.shape[0], launch), 0 if window is None else 1
     runs = runs_of(layout, plan.size)
     rows = plan.pieces.reach(plan.steps)
-    seen = _seen(x, rows, gpu_ring.blocks(x.shape[1], plan.block[0], beyond), plan.across, launch)
-    given = _seen(dy, rows, gpu_ring.blocks(dy.shape[1], plan.block[1]), plan.both, launch)
+    seen = _seen(x, rows, persistent.blocks(x.shape[1], plan.block[0], beyond), plan.across, launch)
+    given = _seen(dy, rows, persistent.blocks(dy.shape[1], plan.block[1]), plan.both, launch)
 
     body = lambda *refs, **shared: _work(plan, launch, _Refs(*refs, **shared))
     (rows, cols), wide = plan.block, x.dtype if plan.splits == 1 else jnp.float32
     out = jax.ShapeDtypeStruct((plan.splits * plan.capacity * rows, cols), wide)
-    args = (*gpu_ring.given(*runs, layout.rows), seen, given)
+    args = (*persistent.given(*runs, layout.rows), seen, given)
     held = _scratch(plan, x.dtype, wide)
-    found = gpu_ring.call(body, "block_sparse_gradient", args, out, held, launch)
+    found = persistent.call(body, "block_sparse_gradient", args, out, held, launch)
     found = jnp.sum(found.reshape(plan.splits, plan.capacity, rows, cols), 0)
     return jnp.where(layout.live[:, None, None], found, 0).astype(x.dtype)
 
@@ -92,7 +92,7 @@ def gradient(
 def _seen(x: jax.Array, rows: int, features: Axis, turned: bool, launch: Launch) -> jax.Array:
     """x or dy as the kernel copies it, so many rows."""
     axes = Axis(x.shape[0], rows, DEPTH, DEPTH if turned else 8), features
-    seen = gpu_ring.reaching(x, axes, launch)
+    seen = persistent.reaching(x, axes, launch)
     return seen.T if turned else seen
 
 
@@ -106,7 +106,7 @@ def _plan(layout: Layout, window: Window | None, count: int, launch: Launch) -> 
         size=size,
         steps=steps,
         splits=_splits(layout.capacity // size, steps, launch.programs),
-        stages=gpu_budget.of_gradient(tall, DEPTH, cols, launch.stages).stages,
+        stages=budget.of_gradient(tall, DEPTH, cols, launch.stages).stages,
         high=min(rows, HALF),
         across=rows < HALF or cols < SINGLE,
         both=min(rows, cols) < SINGLE,
@@ -133,7 +133,7 @@ def _scratch(plan: _Plan, dtype: Any, wide: Any) -> dict[str, Any]:
         "xs": plgpu.SMEM((plan.stages, GROUPS, *x), dtype, transforms=held),
         "dys": plgpu.SMEM((plan.stages, *dy), dtype, transforms=held),
         "dws": plgpu.SMEM((GROUPS, HALF, cols), wide, transforms=swizzled(cols, wide)),
-        **gpu_ring.barriers(GROUPS * HALF // plan.high + 1, plan.stages),
+        **persistent.barriers(GROUPS * HALF // plan.high + 1, plan.stages),
     }
 
 
@@ -145,7 +145,7 @@ def _work(plan: _Plan, launch: Launch, refs: _Refs) -> None:
     )
     runs = refs.starts[refs.starts.shape[0] - 1]
     place = functools.partial(_place, plan, refs, jnp.maximum(runs, 1))
-    gpu_ring.work(runs * plan.splits, launch, ring, place, roles)
+    persistent.work(runs * plan.splits, launch, ring, place, roles)
 
 
 class _Place(NamedTuple):
@@ -210,8 +210,8 @@ def _multiply(plan: _Plan, refs: _Refs, ring: Ring, group: Any, place: _Place, s
         plgpu.wgmma(acc, x, dy)
 
     shape, steps = (HALF, plan.block[1]), place.end - place.begin
-    dw = gpu_ring.total(shape, steps, step, ring, add).astype(refs.dw.dtype)
-    gpu_ring.hold(dw, refs.dws.at[group])
+    dw = persistent.total(shape, steps, step, ring, add).astype(refs.dw.dtype)
+    persistent.hold(dw, refs.dws.at[group])
     for inside in range(0, HALF, plan.high):
         _store(plan, refs, place, group, inside)
     return step + steps

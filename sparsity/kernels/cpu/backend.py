@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparsity.kernels import native
 from sparsity.kernels.activations import ACTIVATIONS
+from sparsity.kernels.cpu import native
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout
 from sparsity.kernels.manual import vary_like, varying

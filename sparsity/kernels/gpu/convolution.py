@@ -1,14 +1,14 @@
-"""Convolutions on the GPU's kernels: images are rows, and pixels columns behind each other (`gpu_pieces`)."""
+"""Convolutions on the GPU's kernels: images are rows, and pixels columns behind each other (`pieces`)."""
 
 import jax
 import jax.numpy as jnp
 
 from sparsity.kernels.geometry import Geometry
-from sparsity.kernels.gpu_gradient import gradient
-from sparsity.kernels.gpu_pieces import backwards, forwards
-from sparsity.kernels.gpu_product import End, product
-from sparsity.kernels.gpu_ring import Launch
-from sparsity.kernels.gpu_walk import Walk
+from sparsity.kernels.gpu.gradient import gradient
+from sparsity.kernels.gpu.persistent import Launch
+from sparsity.kernels.gpu.pieces import backwards, forwards
+from sparsity.kernels.gpu.product import End, product
+from sparsity.kernels.gpu.walk import Walk
 from sparsity.kernels.layout import Layout
 from sparsity.kernels.taps import turned
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout
-from sparsity.kernels.sources import Sources
 from sparsity.kernels.taps import back
+from sparsity.kernels.tpu.sources import Sources
 
 
 def features(layout: Layout, geometry: Geometry) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparsity.kernels.gpu_pieces import Window
+from sparsity.kernels.gpu.pieces import Window
 from sparsity.kernels.layout import Layout, chunks
 
 # Weights along the walk that a step has at most.

@@ -18,7 +18,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from sparsity.kernels.activations import ACTIVATIONS
 from sparsity.kernels.manual import vary_alike, varying
-from sparsity.kernels.runs import Runs
+from sparsity.kernels.tpu.runs import Runs
 
 
 class Walk(NamedTuple):

@@ -1,8 +1,8 @@
 """The GPU's backend: Mosaic kernels for Hopper's wgmma over runs of blocks, batch-major, persistent.
 
-`gpu_product` with `gpu_tiles`, `gpu_panel` with `gpu_bands` and `gpu_gradient` hold the kernels, `gpu_walk` the
-tables that they read, `gpu_ring` how a GPU's threads work through them; `gpu_convolution` runs convolutions on the
-same kernels, with `gpu_pieces` to say which pixels they read.
+`product` with `tiles`, `panel` with `bands` and `gradient` hold the kernels, `walk` the tables that they read,
+`persistent` how a GPU's threads work through them; `convolution` runs convolutions on the same kernels, with
+`pieces` to say which pixels they read.
 """
 
 from typing import Any
@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sparsity.kernels import gpu_convolution as convolution
 from sparsity.kernels import taps
 from sparsity.kernels.geometry import Geometry
-from sparsity.kernels.gpu_gradient import gradient
-from sparsity.kernels.gpu_product import End, product
-from sparsity.kernels.gpu_ring import Launch
-from sparsity.kernels.gpu_walk import Walk
+from sparsity.kernels.gpu import convolution
+from sparsity.kernels.gpu.gradient import gradient
+from sparsity.kernels.gpu.persistent import Launch
+from sparsity.kernels.gpu.product import End, product
+from sparsity.kernels.gpu.walk import Walk
 from sparsity.kernels.layout import Layout, transposed
 
 DTYPES = ("bfloat16", "float16")

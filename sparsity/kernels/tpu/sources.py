@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparsity.kernels.runs import Runs
+from sparsity.kernels.tpu.runs import Runs
 
 
 class Sources(NamedTuple):

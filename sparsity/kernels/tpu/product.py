@@ -5,12 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparsity.kernels import tpu_kernels
 from sparsity.kernels.layout import Layout
-from sparsity.kernels.runs import Runs, from_runs, runs_of, to_runs
-from sparsity.kernels.sources import Sources
-from sparsity.kernels.tpu_budget import deep, reach
-from sparsity.kernels.tpu_kernels import Walk
+from sparsity.kernels.tpu import kernels
+from sparsity.kernels.tpu.budget import deep, reach
+from sparsity.kernels.tpu.kernels import Walk
+from sparsity.kernels.tpu.runs import Runs, from_runs, runs_of, to_runs
+from sparsity.kernels.tpu.sources import Sources
 
 
 class Tiles(NamedTuple):
@@ -36,7 +36,7 @@ def product(
     column = jnp.pad(bias, (0, reach(layout, 1) - bias.size))[:, None]
     weights = to_runs(packed, runs).swapaxes(1, 2)
     walk = _walk(runs, layout, sources, tiles)
-    return tpu_kernels.columns(runs, walk, x, weights, column, activation)[: layout.shape[1]]
+    return kernels.columns(runs, walk, x, weights, column, activation)[: layout.shape[1]]
 
 
 def gradient(
@@ -44,7 +44,7 @@ def gradient(
 ) -> jax.Array:
     """x @ dy.T at live blocks: (capacity, rows, cols), 0 in padding."""
     runs = runs_of(layout, deep(layout.block))
-    partial = tpu_kernels.gradient(runs, _walk(runs, layout, sources, tiles), x, dy)
+    partial = kernels.gradient(runs, _walk(runs, layout, sources, tiles), x, dy)
     held = jnp.sum(partial, 0).astype(x.dtype).swapaxes(1, 2)
     return from_runs(held, runs, layout)
 

@@ -2,13 +2,13 @@
 
 import jax
 
-from sparsity.kernels import lines, tpu_budget
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout
-from sparsity.kernels.sources import Sources
 from sparsity.kernels.taps import turned
-from sparsity.kernels.tpu_budget import LANES, TILES, WIDE_TILES
-from sparsity.kernels.tpu_product import Tiles, gradient, product
+from sparsity.kernels.tpu import budget, lines
+from sparsity.kernels.tpu.budget import LANES, TILES, WIDE_TILES
+from sparsity.kernels.tpu.product import Tiles, gradient, product
+from sparsity.kernels.tpu.sources import Sources
 
 
 def excess(layout: Layout, itemsize: int, geometry: Geometry) -> str:
@@ -16,7 +16,7 @@ def excess(layout: Layout, itemsize: int, geometry: Geometry) -> str:
     there, back = lines.features(layout, geometry)
     n, block = layout.shape[1], layout.block
     inputs = geometry.strides[0] * geometry.strides[1] * geometry.image[2]
-    return tpu_budget.excess((there, n), block, layout.capacity, itemsize) or tpu_budget.excess(
+    return budget.excess((there, n), block, layout.capacity, itemsize) or budget.excess(
         (back, inputs), block[::-1], layout.capacity, itemsize
     )
 
@@ -68,7 +68,7 @@ def tile_of(
 ) -> int:
     """The widest tile that fits and rounds a line of pixels up by an eighth at most."""
     near = tuple(t for t in tiles if -(-pixels // t) * t * 8 <= pixels * 9) or (LANES,)
-    return tpu_budget.fitting((features, block[1]), block, itemsize, near, pixels)
+    return budget.fitting((features, block[1]), block, itemsize, near, pixels)
 
 
 def _tiles(tile: int, height: int, sources: Sources, limit: int) -> Tiles:

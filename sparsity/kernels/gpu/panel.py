@@ -1,6 +1,6 @@
 """Dense times sparse on Hopper where blocks are small: a panel of x stays in shared memory, weights stream past it.
 
-`gpu_shares` says when and why, `gpu_bands` is the kernel, here is what it is launched with.
+`shares` says when and why, `bands` is the kernel, here is what it is launched with.
 """
 
 from typing import Any
@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import gpu_ring
-from sparsity.kernels.gpu_bands import Plan, Refs, work
-from sparsity.kernels.gpu_ring import Axis, Launch, swizzled
-from sparsity.kernels.gpu_shares import IDS, STAGES, TALL, WIDE, WORKERS, Panels
-from sparsity.kernels.gpu_walk import Walk
+from sparsity.kernels.gpu import persistent
+from sparsity.kernels.gpu.bands import Plan, Refs, work
+from sparsity.kernels.gpu.persistent import Axis, Launch, swizzled
+from sparsity.kernels.gpu.shares import IDS, STAGES, TALL, WIDE, WORKERS, Panels
+from sparsity.kernels.gpu.walk import Walk
 
 
 def taken(walk: Walk, count: int, launch: Launch) -> bool:
@@ -37,16 +37,16 @@ def panel_product(
         bias = jnp.pad(bias.astype(jnp.float32), (0, wide - bias.size))
     rows = Axis(x.shape[0], plan.panels * TALL, TALL, 8)
     features = _padded(walk.layout.rows, IDS, launch)
-    seen = gpu_ring.reaching(x, (rows, gpu_ring.blocks(x.shape[1], plan.side)), launch)
+    seen = persistent.reaching(x, (rows, persistent.blocks(x.shape[1], plan.side)), launch)
     # In the order of the walk, so that a stage is one copy.
     packed = walk.packed if walk.places is None else walk.packed[walk.places]
-    tables = gpu_ring.given(walk.layout.col_starts, features, bias)
+    tables = persistent.given(walk.layout.col_starts, features, bias)
     args = (*tables, seen, _padded(packed, plan.batch, launch))
 
     body = lambda *refs, **shared: work(plan, launch, Refs(*refs, **shared))
     name = f"block_sparse_panels{'' if walk.places is None else '_backwards'}"
     out = jax.ShapeDtypeStruct((launch.reach(rows), wide), x.dtype)
-    return gpu_ring.call(body, name, args, out, _scratch(plan, x.dtype), launch, WORKERS)
+    return persistent.call(body, name, args, out, _scratch(plan, x.dtype), launch, WORKERS)
 
 
 def _panels(walk: Walk, count: int) -> Panels:
@@ -72,7 +72,7 @@ def _plan(found: Panels, turned: bool, launch: Launch) -> Plan:
 def _padded(table: jax.Array, copied: int, launch: Launch) -> jax.Array:
     """With entries as far as copies of so many need them."""
     size, whole = table.shape[0], [Axis(n, n, 1, 1) for n in table.shape[1:]]
-    return gpu_ring.reaching(table, (Axis(size, size + copied, copied, 1), *whole), launch)
+    return persistent.reaching(table, (Axis(size, size + copied, copied, 1), *whole), launch)
 
 
 def _scratch(plan: Plan, dtype: Any) -> dict[str, Any]:

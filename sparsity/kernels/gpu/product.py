@@ -1,7 +1,7 @@
 """Dense times sparse on Hopper: a tile of y at a time, over the steps of its column.
 
 A step brings the tile of x that a block reads and the block's weights; a block of 128 is two steps, and blocks
-of 16 share one (`gpu_walk`). `gpu_tiles` is the kernel, here is what it is launched with. `gpu_panel` takes the
+of 16 share one (`walk`). `tiles` is the kernel, here is what it is launched with. `panel` takes the
 products that its rule names.
 """
 
@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels import gpu_budget, gpu_panel, gpu_ring
 from sparsity.kernels.activations import ACTIVATIONS
-from sparsity.kernels.gpu_pieces import pieces_of
-from sparsity.kernels.gpu_ring import GROUPS, Axis, Launch, swizzled
-from sparsity.kernels.gpu_shares import WIDE
-from sparsity.kernels.gpu_tiles import Plan, Refs, work
-from sparsity.kernels.gpu_walk import DEPTH, Walk, depth, steps_of
+from sparsity.kernels.gpu import budget, panel, persistent
+from sparsity.kernels.gpu.persistent import GROUPS, Axis, Launch, swizzled
+from sparsity.kernels.gpu.pieces import pieces_of
+from sparsity.kernels.gpu.shares import WIDE
+from sparsity.kernels.gpu.tiles import Plan, Refs, work
+from sparsity.kernels.gpu.walk import DEPTH, Walk, depth, steps_of
 
 # Rows of x that a program multiplies at once; few rows, or few tiles of y, take half as many.
 TILE = 256
@@ -37,9 +37,9 @@ def product(x: jax.Array, walk: Walk, end: End, launch: Launch) -> jax.Array:
 
     With a window x is (images, pixels * features), and the result (images, height, width, N).
     """
-    panels = gpu_panel.taken(walk, x.shape[0], launch)
+    panels = panel.taken(walk, x.shape[0], launch)
     fused = end.bias is None or loads_bias(WIDE if panels else walk.layout.block[1])
-    run = gpu_panel.panel_product if panels else _whole
+    run = panel.panel_product if panels else _whole
     y = run(x, walk, *(end if fused else End()), launch)
     y = y[: x.shape[0], : walk.blocks * walk.layout.block[1]]
     y = y.reshape(x.shape[0], *walk.image, -1)[..., : walk.features]
@@ -63,23 +63,23 @@ def _whole(
     plan, steps = _plan(walk, x.shape[0], End(bias, activation), launch), steps_of(walk)
     if bias is not None:
         bias = jnp.pad(bias.astype(jnp.float32), (0, plan.columns * plan.block[1] - bias.size))
-    tables = gpu_ring.given(*steps[:-1], bias)
+    tables = persistent.given(*steps[:-1], bias)
     args = (*tables, _seen(x, plan, launch), steps.weights)
 
     # By its name dX's kernel, which may be the same program, is told from the forward one.
     name = f"block_sparse_{'product' if walk.places is None else 'product_backwards'}"
     body = lambda *refs, **shared: work(plan, launch, Refs(*refs, **shared))
-    wide = gpu_ring.blocks(walk.blocks * plan.block[1], plan.block[1], plan.pieces.beyond)
+    wide = persistent.blocks(walk.blocks * plan.block[1], plan.block[1], plan.pieces.beyond)
     shape = launch.reach(_rows(x, plan, 8)), launch.reach(wide)
     out = jax.ShapeDtypeStruct(shape, x.dtype)
-    return gpu_ring.call(body, name, args, out, _scratch(plan, x.dtype), launch)
+    return persistent.call(body, name, args, out, _scratch(plan, x.dtype), launch)
 
 
 def _seen(x: jax.Array, plan: Plan, launch: Launch) -> jax.Array:
     """x as the kernel copies it: (features, rows) where blocks share a step."""
     rows = _rows(x, plan, 8 if plan.shared == 1 else DEPTH)
-    features = gpu_ring.blocks(x.shape[1], plan.block[0], plan.pieces.beyond)
-    seen = gpu_ring.reaching(x, (rows, features), launch)
+    features = persistent.blocks(x.shape[1], plan.block[0], plan.pieces.beyond)
+    seen = persistent.reaching(x, (rows, features), launch)
     return seen if plan.shared == 1 else seen.T
 
 
@@ -105,7 +105,7 @@ def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
         turned=shared > 1 or walk.places is not None,
         half=half,
         tiles=-(-pieces.of(count) // (GROUPS * (half // pieces.rows))),
-        stages=gpu_budget.of_product(GROUPS * half, deep, cols, launch.stages).stages,
+        stages=budget.of_product(GROUPS * half, deep, cols, launch.stages).stages,
         pieces=pieces,
         each=half // pieces.rows,
         biased=end.bias is not None,
@@ -129,5 +129,5 @@ def _scratch(plan: Plan, dtype: Any) -> dict[str, Any]:
         "xs": plgpu.SMEM((plan.stages, GROUPS, *x), dtype, transforms=held),
         "ws": plgpu.SMEM((plan.stages, *w), dtype, transforms=held),
         "ys": plgpu.SMEM((GROUPS, plan.half, cols), dtype, transforms=swizzled(cols, dtype)),
-        **gpu_ring.barriers(plan.shared * GROUPS + 1, plan.stages),
+        **persistent.barriers(plan.shared * GROUPS + 1, plan.stages),
     }

@@ -1,13 +1,13 @@
 """Which products of small blocks keep a panel of x in a GPU's shared memory, and how the work is shared out.
 
-`gpu_product` reads a tile of x for each live block, which bounds small blocks by the second cache. Where all
-features of 64 rows fit into shared memory they are read once, and a block brings its weights alone (`gpu_panel`).
+`product` reads a tile of x for each live block, which bounds small blocks by the second cache. Where all
+features of 64 rows fit into shared memory they are read once, and a block brings its weights alone (`panel`).
 
 Time is counted in rows that the copy engine moves, of 32 or of 64 bytes: by what the other kernels were measured at
 on an H200 each takes it some 1.8 clocks, and one of 128 bytes twice that. A block of 16 then takes 29 clocks for its
 own 16 rows, for 64 rows of x. Tensor cores read its operands at 128 bytes a clock, in 20 clocks. Its instructions, as
 ptxas compiles them, are 21 and as many again for its part of stages, columns and bands: 40 clocks at 10% of 1024
-features, which is what its rows take when those of the results are added. `gpu_product` takes 57 clocks where its
+features, which is what its rows take when those of the results are added. `product` takes 57 clocks where its
 steps of four blocks are full, 75 with seven blocks in a column, and x has to be transposed for it first. A block of 32
 takes 58 clocks here and 119 there, but that one was measured and gains as it is: those have to be asked for, by
 `Launch.panels`. No figure of panels was measured.
@@ -15,7 +15,7 @@ takes 58 clocks here and 119 there, but that one was measured and gains as it is
 
 from typing import NamedTuple
 
-from sparsity.kernels import gpu_budget
+from sparsity.kernels.gpu import budget
 from sparsity.kernels.layout import grid_of
 
 # Sides of the blocks that take panels unasked, and the multiprocessors of an H100 and an H200.
@@ -66,12 +66,12 @@ class Panels(NamedTuple):
         own = self.capacity * self.side // (TALL * self.grid[0])
         return min(own, -(-self.bands // WORKERS))
 
-    def rings(self, stages: int = STAGES) -> gpu_budget.Rings:
+    def rings(self, stages: int = STAGES) -> budget.Rings:
         """What the panel leaves in shared memory for rings of so many stages."""
-        entry = gpu_budget.ITEMSIZE
+        entry = budget.ITEMSIZE
         panel, own = TALL * self.grid[0] * self.side * entry, TALL * WIDE * entry
         block = self.side**2 * entry
-        found = gpu_budget.of_panel(panel, own, block, 4 * IDS, WORKERS, stages)
+        found = budget.of_panel(panel, own, block, 4 * IDS, WORKERS, stages)
         spare = max(0, found.batch - MOST)
         return found._replace(
             batch=found.batch - spare, bytes=found.bytes - WORKERS * stages * spare * block

@@ -16,7 +16,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparsity.kernels.gpu_shares import PROGRAMS, SIDES
+from sparsity.kernels.gpu.shares import PROGRAMS, SIDES
 from sparsity.kernels.manual import vary_alike, vary_like, varying
 
 # Groups that multiply. With the one that copies they share 65,536 registers: 2 * 128 * 224 + 128 * 56.
@@ -31,7 +31,7 @@ class Launch(NamedTuple):
     programs:  blocks of threads, one per multiprocessor.
     stages:    of the ring, at most; shared memory may allow fewer.
     interpret: pallas's parameters to interpret with, in tests.
-    panels:    sides of the blocks that `gpu_panel` may take, where it is worthwhile; () for none.
+    panels:    sides of the blocks that `panel` may take, where it is worthwhile; () for none.
     """
 
     programs: int = PROGRAMS

@@ -1,0 +1,1 @@
+"""Block-sparse products and convolutions on Hopper GPUs, by Pallas' Mosaic kernels; `backend` is the way in."""

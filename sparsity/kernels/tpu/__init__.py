@@ -1,0 +1,1 @@
+"""Block-sparse products and convolutions on TPUs, by Pallas kernels; `backend` is the way in."""
