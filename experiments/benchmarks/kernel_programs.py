@@ -12,10 +12,11 @@ from jax import lax
 
 from experiments.benchmarks.kernel_clock import Program
 from experiments.benchmarks.kernel_layers import Layer, mask_at
+from sparsity.kernels.blocks import unpack
 from sparsity.kernels.columns import from_array
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.gpu.shares import Panels
-from sparsity.kernels.layout import Layout, unpack
+from sparsity.kernels.layout import Layout
 from sparsity.kernels.ops import block_sparse_matmul
 from sparsity.kernels.platforms import here
 

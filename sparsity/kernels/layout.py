@@ -10,7 +10,7 @@ shape and capacity has the same types, so nothing compiles again.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -85,19 +85,6 @@ ARRAYS = len(
 )
 
 
-class Chunks(NamedTuple):
-    """The live blocks of each column in runs of at most `size`, for kernels with a static grid of steps.
-
-    col, first, length: int32 (C + capacity // size,): the run's column, its first packed place and how many
-    blocks it has. Every column has a run, an empty one of length 0; unused slots at the end repeat the last
-    column with length 0, so that `col` never falls.
-    """
-
-    col: jax.Array
-    first: jax.Array
-    length: jax.Array
-
-
 def grid_of(shape: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:
     """Blocks along each axis. Raises ValueError where shape or block is not two positive integers."""
     for what, pair in (("shape", shape), ("block", block)):
@@ -135,33 +122,8 @@ def from_mask(
 
 def mask_of(layout: Layout) -> jax.Array:
     """bool (R, C): the mask that the layout was built from."""
-    rows, cols = _dropped_rows(layout), layout.cols
+    rows, cols = placed_rows(layout), layout.cols
     return jnp.zeros(layout.grid, bool).at[rows, cols].set(True, mode="drop")
-
-
-def pack(w: jax.Array, layout: Layout) -> jax.Array:
-    """The live blocks of w (K, N) as (capacity, rows, cols); 0 in padding and beyond ragged edges.
-
-    NaN everywhere if the layout has more live blocks than room, so that none is lost in silence.
-    """
-    if w.shape != layout.shape:
-        raise ValueError(f"a weight of {w.shape} does not fit a layout of {layout.shape}")
-    (rows, cols), (br, bc) = layout.grid, layout.block
-    edges = [(0, rows * br - w.shape[0]), (0, cols * bc - w.shape[1])]
-    cut = jnp.pad(w, edges).reshape(rows, br, cols, bc)
-    blocks = cut[layout.rows, :, layout.cols, :]
-    kept = jnp.where(layout.live[:, None, None], blocks, jnp.zeros((), w.dtype))
-    lost = layout.count > layout.capacity
-    return jnp.where(lost, jnp.array(jnp.nan, w.dtype), kept)
-
-
-def unpack(packed: jax.Array, layout: Layout) -> jax.Array:
-    """The weight (K, N) that packed blocks stand for, 0 where no block lives."""
-    check_packed(packed, layout)
-    (rows, cols), (br, bc) = layout.grid, layout.block
-    empty = jnp.zeros((rows, br, cols, bc), packed.dtype)
-    cut = empty.at[_dropped_rows(layout), :, layout.cols, :].set(packed, mode="drop")
-    return cut.reshape(rows * br, cols * bc)[: layout.shape[0], : layout.shape[1]]
 
 
 def transposed(layout: Layout) -> Layout:
@@ -182,29 +144,6 @@ def transposed(layout: Layout) -> Layout:
     )
 
 
-def transposed_blocks(packed: jax.Array, layout: Layout) -> jax.Array:
-    """(capacity, cols, rows): the blocks of the weight's transpose, in the order of `transposed`."""
-    return packed[layout.by_row].swapaxes(1, 2)
-
-
-def chunks(layout: Layout, size: int, least: int = 1) -> Chunks:
-    """The columns' live blocks in runs of at most `size`; an empty column has `least` runs, 1 or 0."""
-    slots = layout.grid[1] + layout.capacity // size
-    counts = layout.col_starts[1:] - layout.col_starts[:-1]
-    runs = jnp.maximum(least, -(-counts // size))
-    before = jnp.cumsum(runs) - runs
-    slot = jnp.arange(slots, dtype=jnp.int32)
-    col = last_not_above(before, slot)
-    done = (slot - before[col]) * size
-    length = jnp.clip(counts[col] - done, 0, size)
-    return Chunks(col, jnp.where(length > 0, layout.col_starts[col] + done, 0), length)
-
-
-def last_not_above(sorted_: jax.Array, values: jax.Array) -> jax.Array:
-    """The last place of each value's lower bound; all pairs at once, as a search is a loop of small kernels."""
-    return jnp.sum(sorted_ <= values[:, None], axis=1, dtype=jnp.int32) - 1
-
-
 def by_count(starts: jax.Array) -> jax.Array:
     """Lines of the grid by their live counts, most first and equal ones in order: each counts those ahead of it.
 
@@ -216,24 +155,6 @@ def by_count(starts: jax.Array) -> jax.Array:
     # No scatter, which on an accelerator is two kernels more.
     rank = jnp.sum(ahead, axis=1, dtype=jnp.int32)
     return jnp.sum(jnp.where(rank == line[:, None], line, 0), axis=1, dtype=jnp.int32)
-
-
-def inside(layout: Layout) -> jax.Array:
-    """bool (capacity, rows, cols): the entries of live blocks that lie within the weight."""
-    (k, n), (br, bc) = layout.shape, layout.block
-    row = layout.rows[:, None] * br + jnp.arange(br) < k
-    col = layout.cols[:, None] * bc + jnp.arange(bc) < n
-    return row[:, :, None] & col[:, None, :] & layout.live[:, None, None]
-
-
-def check_packed(packed: jax.Array, layout: Layout) -> None:
-    """ValueError where packed blocks are not (capacity, rows, cols) of the layout."""
-    asked = (layout.capacity, *layout.block)
-    if packed.shape != asked:
-        raise ValueError(
-            f"packed blocks of shape {packed.shape} do not fit the layout, which asks for {asked} "
-            "(capacity, rows, cols)"
-        )
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "block", "capacity"))
@@ -270,7 +191,7 @@ def _starts(mask: jax.Array, axis: int, capacity: int) -> jax.Array:
     return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.minimum(ends, capacity)])
 
 
-def _dropped_rows(layout: Layout) -> jax.Array:
+def placed_rows(layout: Layout) -> jax.Array:
     """The rows of live blocks; beyond the grid for padding, where a scatter drops it."""
     return jnp.where(layout.live, layout.rows, layout.grid[0])
 

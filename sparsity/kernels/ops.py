@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from sparsity.kernels.activations import check_activation
-from sparsity.kernels.layout import Layout, check_packed, inside
+from sparsity.kernels.blocks import check_packed, inside
+from sparsity.kernels.layout import Layout
 from sparsity.kernels.product import product
 
 
@@ -21,7 +22,7 @@ def block_sparse_matmul(
     """activation(x @ (scale * W) + bias), as `reference.block_sparse_matmul` defines it.
 
     x:      (..., K), floating.
-    packed: (capacity, rows, cols), the live blocks of W in the layout's order (`layout.pack`), so that
+    packed: (capacity, rows, cols), the live blocks of W in the layout's order (`blocks.pack`), so that
             memory, gradients and optimiser state have the size of what lives.
     bias:   (N,).
     scale:  (capacity,), one number per block; it is multiplied into the packed blocks, never into W.

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sparsity.kernels.layout import Layout, unpack
+from sparsity.kernels.blocks import unpack
+from sparsity.kernels.layout import Layout
 from sparsity.kernels.ops import block_sparse_matmul
 
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from sparsity.kernels.activations import ACTIVATIONS, check_activation
-from sparsity.kernels.layout import Layout, inside, unpack
+from sparsity.kernels.blocks import inside, unpack
+from sparsity.kernels.layout import Layout
 
 
 def block_sparse_matmul(

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sparsity.kernels.chunks import last_not_above
 from sparsity.kernels.geometry import Geometry
-from sparsity.kernels.layout import Layout, by_count, last_not_above
+from sparsity.kernels.layout import Layout, by_count
 
 
 class _Turn(NamedTuple):

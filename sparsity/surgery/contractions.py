@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sparsity.kernels.blocks import transposed_blocks
 from sparsity.kernels.calls import Call
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import Geometry, geometry_of
-from sparsity.kernels.layout import transposed, transposed_blocks
+from sparsity.kernels.layout import transposed
 from sparsity.kernels.packed import PackedMatrix
 
 

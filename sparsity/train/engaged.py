@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from sparsity.kernels.layout import Layout, from_mask, pack
+from sparsity.kernels.blocks import pack
+from sparsity.kernels.layout import Layout, from_mask
 from sparsity.kernels.storage import spread_blocks
 from sparsity.train.moments import map_owned
 from sparsity.train.site import Site

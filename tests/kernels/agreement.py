@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparsity.kernels import reference
-from sparsity.kernels.layout import Layout, pack
+from sparsity.kernels.blocks import pack
+from sparsity.kernels.layout import Layout
 from tests.kernels.cases import Case, layout_of, normal
 
 TOLERANCES = {"float32": 2e-5, "bfloat16": 2e-2, "float16": 3e-3}

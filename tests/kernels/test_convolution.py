@@ -9,9 +9,9 @@ import pytest
 from jax import lax
 
 from sparsity.kernels import backends, reference
+from sparsity.kernels.blocks import inside, pack, unpack
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import geometry_of
-from sparsity.kernels.layout import inside, pack, unpack
 from tests.kernels.cases import KINDS, Case, layout_of, mask_of_kind, normal
 
 # image, window, strides, padding, outputs, block.

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from sparsity.kernels import dense
+from sparsity.kernels.blocks import pack
 from sparsity.kernels.cpu import backend as cpu
-from sparsity.kernels.layout import pack
 from tests.kernels.cases import Case, layout_of, mask_of_kind, normal
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def test_the_number_of_threads_changes_no_bit():
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
         import jax, numpy as np
         from sparsity.kernels.cpu import backend as cpu
-        from sparsity.kernels.layout import pack
+        from sparsity.kernels.blocks import pack
         from tests.kernels.cases import Case, layout_of, mask_of_kind, normal
         case = Case((320, 320), (32, 32))
         layout = layout_of(case, mask_of_kind("random", 2, case.grid))

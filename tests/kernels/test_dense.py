@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from sparsity.kernels import dense
+from sparsity.kernels.blocks import pack
 from sparsity.kernels.convolution import block_sparse_convolution
 from sparsity.kernels.geometry import geometry_of
-from sparsity.kernels.layout import from_mask, pack
+from sparsity.kernels.layout import from_mask
 from sparsity.kernels.ops import block_sparse_matmul
 from tests.kernels.agreement import custom_calls
 

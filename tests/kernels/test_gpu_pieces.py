@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from sparsity.kernels import dense
+from sparsity.kernels.blocks import unpack
 from sparsity.kernels.gpu.pieces import Pieces, backwards, forwards, pieces_of
-from sparsity.kernels.layout import Layout, unpack
+from sparsity.kernels.layout import Layout
 from sparsity.kernels.taps import turned
 from tests.kernels.windows import WINDOWS, made, zeroed
 

@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsity.kernels.layout import (
-    Layout,
-    chunks,
-    from_mask,
-    mask_of,
-    pack,
-    transposed,
-    transposed_blocks,
-    unpack,
-)
+from sparsity.kernels.blocks import pack, transposed_blocks, unpack
+from sparsity.kernels.chunks import chunks
+from sparsity.kernels.layout import Layout, from_mask, mask_of, transposed
 from sparsity.kernels.validation import validate
 from tests.kernels.cases import CASES, FILLS, QUICK, Case, entries, layout_of, mask_of_kind, normal
 

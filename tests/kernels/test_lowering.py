@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from sparsity.kernels import dense, lowering, reference
+from sparsity.kernels.blocks import pack
 from sparsity.kernels.calls import result
 from sparsity.kernels.convolution import block_sparse_convolution
-from sparsity.kernels.layout import from_mask, pack
+from sparsity.kernels.layout import from_mask
 from sparsity.kernels.ops import block_sparse_matmul
 from tests.kernels.cases import Case, layout_of, mask_of_kind, normal
 

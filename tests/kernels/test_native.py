@@ -14,7 +14,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = """if True:
     import jax.numpy as jnp, numpy as np
     from sparsity.kernels.cpu import native
-    from sparsity.kernels.layout import from_mask, pack
+    from sparsity.kernels.layout import from_mask
+    from sparsity.kernels.blocks import pack
     from sparsity.kernels.ops import block_sparse_matmul
     layout = from_mask(np.eye(3, dtype=bool), (24, 24), (8, 8))
     y = block_sparse_matmul(jnp.ones((2, 24)), pack(jnp.ones((24, 24)), layout), layout, path="sparse")

@@ -12,7 +12,8 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from sparsity.kernels import backends
-from sparsity.kernels.layout import Layout, from_mask, pack
+from sparsity.kernels.blocks import pack
+from sparsity.kernels.layout import Layout, from_mask
 from sparsity.kernels.ops import block_sparse_matmul
 from sparsity.kernels.reference import block_sparse_matmul as plain
 from tests.kernels.cases import CASES, FILLS, Case, layout_of, mask_of_kind, normal

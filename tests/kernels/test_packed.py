@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsity.kernels import packed_files, tensors
+from sparsity.kernels.blocks import pack
 from sparsity.kernels.columns import columns_from, columns_of, from_array, packed_of
-from sparsity.kernels.layout import pack
 from sparsity.kernels.packed import Reading, array_of, matrices_of
 from sparsity.kernels.validation import validate
 from tests.disk import events

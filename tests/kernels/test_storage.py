@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsity.kernels.layout import from_mask, mask_of, pack, unpack
+from sparsity.kernels.blocks import pack, unpack
+from sparsity.kernels.layout import from_mask, mask_of
 from sparsity.kernels.storage import live_blocks, places, spread_blocks
 
 SHAPES = [((24, 16), (8, 8), 3), ((20, 13), (8, 4), 5), ((5, 7), (1, 1), 9), ((16, 8), (8, 8), 1)]

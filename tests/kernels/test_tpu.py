@@ -12,7 +12,8 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from sparsity.kernels import backends, dense, reference
-from sparsity.kernels.layout import from_mask, pack
+from sparsity.kernels.blocks import pack
+from sparsity.kernels.layout import from_mask
 from sparsity.kernels.ops import block_sparse_matmul
 from sparsity.kernels.tpu import backend as tpu
 from sparsity.kernels.tpu import budget

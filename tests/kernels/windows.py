@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from sparsity.kernels.blocks import pack
 from sparsity.kernels.geometry import geometry_of
-from sparsity.kernels.layout import Layout, pack
+from sparsity.kernels.layout import Layout
 from tests.kernels.cases import Case, layout_of, mask_of_kind, normal
 
 # image, window, strides, padding, outputs, block.

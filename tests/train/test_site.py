@@ -9,7 +9,8 @@ import pytest
 from flax import linen as nn
 
 from sparsity.contract import Hook
-from sparsity.kernels.layout import from_mask, pack, unpack
+from sparsity.kernels.blocks import pack, unpack
+from sparsity.kernels.layout import from_mask
 from sparsity.models import build
 from sparsity.train.forward import linen
 from sparsity.train.site import hook

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sparsity.kernels.chunks import chunks
 from sparsity.kernels.gpu.pieces import Window
-from sparsity.kernels.layout import Layout, chunks
+from sparsity.kernels.layout import Layout
 
 # Weights along the walk that a step has at most.
 DEPTH = 64

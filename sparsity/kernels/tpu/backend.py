@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from sparsity.kernels import taps
+from sparsity.kernels.blocks import transposed_blocks
 from sparsity.kernels.geometry import Geometry
-from sparsity.kernels.layout import Layout, transposed, transposed_blocks
+from sparsity.kernels.layout import Layout, transposed
 from sparsity.kernels.tpu import budget, convolution
 from sparsity.kernels.tpu.budget import TILES, VMEM_LIMIT, WIDE_TILES, fitting, reach
 from sparsity.kernels.tpu.product import Tiles, gradient, product

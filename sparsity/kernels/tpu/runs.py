@@ -10,7 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparsity.kernels.layout import Layout, chunks
+from sparsity.kernels.chunks import chunks
+from sparsity.kernels.layout import Layout
 
 
 class Runs(NamedTuple):
