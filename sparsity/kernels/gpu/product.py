@@ -129,5 +129,5 @@ def _scratch(plan: Plan, dtype: Any) -> dict[str, Any]:
         "xs": plgpu.SMEM((plan.stages, GROUPS, *x), dtype, transforms=held),
         "ws": plgpu.SMEM((plan.stages, *w), dtype, transforms=held),
         "ys": plgpu.SMEM((GROUPS, plan.half, cols), dtype, transforms=swizzled(cols, dtype)),
-        **persistent.barriers(plan.shared * GROUPS + 1, plan.stages),
+        **persistent.barriers(plan.copies, plan.stages),
     }

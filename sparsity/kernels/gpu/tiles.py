@@ -43,6 +43,11 @@ class Plan(NamedTuple):
     biased: bool
     activation: str
 
+    @property
+    def copies(self) -> int:
+        """Of a step: the pieces of both groups for each block, and the weights."""
+        return self.shared * GROUPS * self.each + 1
+
 
 class Refs(NamedTuple):
     """The kernel's tables, bias, x, weights, y, and shared memory."""
