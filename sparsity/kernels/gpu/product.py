@@ -14,15 +14,13 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from sparsity.kernels.activations import ACTIVATIONS
 from sparsity.kernels.gpu import budget, panel, persistent
 from sparsity.kernels.gpu.persistent import GROUPS, Axis, Launch, swizzled
-from sparsity.kernels.gpu.pieces import pieces_of
+from sparsity.kernels.gpu.pieces import PIECES, pieces_of
 from sparsity.kernels.gpu.shares import WIDE
 from sparsity.kernels.gpu.tiles import Plan, Refs, work
 from sparsity.kernels.gpu.walk import DEPTH, Walk, depth, steps_of
 
 # Rows of x that a program multiplies at once; few rows, or few tiles of y, take half as many.
 TILE = 256
-# Pieces of a group's half, at most: with more the group that copies has too few registers for their addresses.
-PIECES = 4
 
 
 class End(NamedTuple):
@@ -69,7 +67,7 @@ def _whole(
     # By its name dX's kernel, which may be the same program, is told from the forward one.
     name = f"block_sparse_{'product' if walk.places is None else 'product_backwards'}"
     body = lambda *refs, **shared: work(plan, launch, Refs(*refs, **shared))
-    wide = persistent.blocks(walk.blocks * plan.block[1], plan.block[1], plan.pieces.beyond)
+    wide = persistent.blocks(walk.blocks * plan.block[1], plan.block[1])
     shape = launch.reach(_rows(x, plan, 8)), launch.reach(wide)
     out = jax.ShapeDtypeStruct(shape, x.dtype)
     return persistent.call(body, name, args, out, _scratch(plan, x.dtype), launch)
