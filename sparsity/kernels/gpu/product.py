@@ -21,6 +21,8 @@ from sparsity.kernels.gpu.walk import DEPTH, Walk, depth, steps_of
 
 # Rows of x that a program multiplies at once; few rows, or few tiles of y, take half as many.
 TILE = 256
+# What half as many rows cost, as their weights are copied twice as often: (64 + 128) * 2 rows for 64 + 256.
+OFTEN = 1.2
 
 
 class End(NamedTuple):
@@ -91,6 +93,7 @@ def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
     (rows, cols), columns = layout.block, layout.grid[1]
     spots = 1 if walk.window is None else walk.window.spots
     half = _half(count * spots, columns, launch)
+    half = _filled(count, half, walk) if shared == 1 else half
     pieces = pieces_of(count, half, half // PIECES if shared == 1 else DEPTH, walk.window)
     # Where x lies (features, rows), a part of a group's tile would not lie together in shared memory.
     half, deep = pieces.rows if shared > 1 else half, depth(rows)
@@ -115,6 +118,16 @@ def _half(rows: int, columns: int, launch: Launch) -> int:
     """Rows of y that a group multiplies at once."""
     few = rows <= TILE // 2 or -(-rows // TILE) * columns < launch.programs
     return TILE // 2 // GROUPS if few else TILE // GROUPS
+
+
+def _filled(count: int, half: int, walk: Walk) -> int:
+    """The rows again, or half as many where so many images then leave far fewer of them empty."""
+    fewer = TILE // 2 // GROUPS
+    taken = lambda rows: -(-count // rows) * rows
+    of = lambda half: taken(pieces_of(count, half, half // PIECES, walk.window).rows)
+    if walk.window is None or of(half) <= OFTEN * of(fewer):
+        return half
+    return fewer
 
 
 def _scratch(plan: Plan, dtype: Any) -> dict[str, Any]:
