@@ -11,6 +11,9 @@ from sparsity.kernels import backends, model, tuned
 from sparsity.kernels.calls import Call
 from sparsity.kernels.tuned import Entry
 
+# Platforms whose kernels are told the number of rows when they run.
+OPEN = ("cpu",)
+
 
 class Choice(NamedTuple):
     """What runs, and why.
@@ -42,7 +45,7 @@ class Choice(NamedTuple):
 
 def choose(platform: str, call: Call) -> Choice:
     """The faster path of a call lowered for a platform; what `call.path` asks for is not looked at."""
-    reason = backends.backend_of(platform, call.layout, call.dtype, call.geometry)[1]
+    reason = refusal(platform, call)
     dense = model.fallback(platform, call)
     if reason:
         return Choice("dense", 0.0, dense, reason)
@@ -50,9 +53,19 @@ def choose(platform: str, call: Call) -> Choice:
     return Choice("sparse" if ratio >= dense else "dense", ratio, dense, source, measured)
 
 
+def refusal(platform: str, call: Call) -> str:
+    """Why no kernel can run a call lowered for a platform, in words; "" where one can."""
+    if isinstance(call.count, int) and call.count < 1:
+        return "there are no rows to multiply"
+    if not isinstance(call.count, int) and platform not in OPEN:
+        return f"the kernels for {platform} are compiled for a number of rows, which is left open"
+    return backends.backend_of(platform, call.layout, call.dtype, call.geometry)[1]
+
+
 def module_of(platform: str, call: Call) -> Any:
     """The backend that a call runs on when it is lowered for a platform."""
-    if call.path == "dense" or (call.path == "auto" and choose(platform, call).path == "dense"):
+    slower = call.path == "auto" and choose(platform, call).path == "dense"
+    if call.path == "dense" or slower or refusal(platform, call):
         return backends.dense
     return backends.backend_of(platform, call.layout, call.dtype, call.geometry)[0]
 

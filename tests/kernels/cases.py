@@ -61,6 +61,8 @@ def mask_of_kind(kind: str, seed: int, grid: tuple[int, int]) -> np.ndarray:
         mask[:, j] = True
     elif kind == "empty row and column":
         mask[i], mask[:, j] = False, False
+        # A weight of one row or column has that alive: of a dead one any kernel is right.
+        mask[(i + 1) % grid[0], (j + 1) % grid[1]] = True
     return mask
 
 

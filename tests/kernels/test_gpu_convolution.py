@@ -40,6 +40,25 @@ def test_its_gradients_are_the_dense_ones(name):
     near(got, dense.convolve_dw(x, dy, layout, geometry))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "count"), [("3x3", 130), ("64", 1), ("64", 40), ("64", 60), ("64", 70)]
+)
+def test_any_number_of_images_is_the_dense_convolution(name, count):
+    """A group's tile is one piece, two or four; the last ones are not full."""
+    geometry, layout, packed, x, dy = made(name, count)
+    live, args = zeroed(packed, layout), (layout, None, "none", geometry)
+    with no_race():
+        got = gpu.convolve(x, packed, *args, launch=ONE)
+    near(got, dense.convolve(x, live, *args))
+    with no_race():
+        got = gpu.convolve_dx(dy, packed, layout, geometry, launch=ONE)
+    near(got, dense.convolve_dx(dy, live, layout, geometry))
+    with no_race():
+        got = gpu.convolve_dw(x, dy, layout, geometry, launch=ONE)
+    near(got, dense.convolve_dw(x, dy, layout, geometry))
+
+
 @pytest.mark.parametrize("name", ["3x3", "64"])
 def test_a_training_step_lowers_to_three_kernels_without_an_im2col(name):
     geometry, layout, packed, x, _ = made(name)

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from sparsity.kernels import dense
+from sparsity.kernels import dense, model
 from sparsity.kernels.blocks import unpack
+from sparsity.kernels.gpu.persistent import Launch
 from sparsity.kernels.gpu.pieces import Pieces, backwards, forwards, pieces_of
+from sparsity.kernels.gpu.product import OFTEN, End, _plan
+from sparsity.kernels.gpu.walk import Walk
 from sparsity.kernels.layout import Layout
 from sparsity.kernels.taps import turned
 from tests.kernels.windows import WINDOWS, made, zeroed
@@ -88,3 +91,13 @@ def test_no_more_than_an_eighth_of_the_rows_stays_empty_where_there_is_a_way(
     geometry, layout, *_ = made("3x3")
     assert pieces_of(count, most, least, forwards(layout, geometry)).rows == rows
     assert pieces_of(count, most, least, None).rows == most
+
+
+@pytest.mark.parametrize("count", [1, 8, 16, 24, 40, 64, 100, 128])
+def test_kernels_take_no_more_images_than_the_model_says(count):
+    geometry, layout, packed, *_ = made("64", 1)
+    walk = Walk(layout, packed, None, forwards(layout, geometry))
+    # With so many tiles that none is halved for want of them.
+    pieces = _plan(walk, count, End(), Launch(programs=1)).pieces
+    images = model.MACHINES["cuda"].images["forward"]
+    assert pieces.reach(pieces.of(count)) <= OFTEN * -(-count // images) * images

@@ -70,6 +70,29 @@ def test_an_export_may_leave_the_number_of_rows_open(path):
     np.testing.assert_allclose(y, reference.block_sparse_matmul(*ARGS), atol=1e-4)
 
 
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_where_kernels_need_the_number_of_rows_an_export_that_leaves_it_open_is_dense(platform):
+    (rows,) = jax.export.symbolic_shape("rows")
+    run = jax.jit(functools.partial(block_sparse_matmul, path="sparse"))
+    x, *others = jax.ShapeDtypeStruct((rows, 48), jnp.bfloat16), *ARGS[1:]
+    text = jax.export.export(run, platforms=[platform])(x, *others).mlir_module()
+    # What is asserted of the shape is a custom call too.
+    assert text.count("custom_call @") == text.count("custom_call @shape_assertion")
+    assert "stablehlo.dot_general" in text
+
+
+@pytest.mark.parametrize("path", lowering.PATHS)
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_no_rows_need_no_kernel(platform, path):
+    x = jax.ShapeDtypeStruct((0, 48), jnp.bfloat16)
+
+    def loss(x, packed, layout):
+        return jnp.sum(block_sparse_matmul(x, packed, layout, path=path))
+
+    text = jax.export.export(jax.jit(jax.grad(loss, (0, 1))), platforms=[platform])
+    assert "custom_call @" not in text(x, *ARGS[1:]).mlir_module()
+
+
 @pytest.mark.parametrize("verb", ["forward", "dx", "dw"])
 def test_the_shapes_are_those_that_the_backends_give(verb):
     first = normal(2, 5, 64) if verb == "dx" else ARGS[0]

@@ -1,8 +1,8 @@
 """The GPU's backend: Mosaic kernels for Hopper's wgmma over runs of blocks, batch-major, persistent.
 
-`product` with `tiles`, `panel` with `bands` and `gradient` hold the kernels, `walk` the tables that they read,
-`persistent` how a GPU's threads work through them; `convolution` runs convolutions on the same kernels, with
-`pieces` to say which pixels they read.
+`product` with `tiles`, `panel` with `bands` and `gradient` with `runs` hold the kernels, `walk` the tables that they
+read, `persistent` how a GPU's threads work through them; `convolution` runs convolutions on the same kernels,
+with `pieces` to say which pixels they read.
 """
 
 from typing import Any

@@ -3,8 +3,7 @@
 A convolution's images stay as they are: an image is a row, and its pixels are columns behind each other, (images,
 pixels * features). A piece of the result is one of its pixels, and a block row of W, (tap, block of features),
 reads another pixel of the same images for it, so that nothing is copied before or behind a kernel. Beyond an
-image's edge it reads beyond the end of x, where the hardware finds zeros; what belongs to no pixel is written
-beyond the end of y, and dropped.
+image's edge it reads beyond the end of x, where the hardware finds zeros; what belongs to no pixel is not written.
 """
 
 from typing import Any, NamedTuple
@@ -15,6 +14,10 @@ from jax import lax
 from sparsity.kernels.geometry import Geometry
 from sparsity.kernels.layout import Layout
 from sparsity.kernels.taps import back
+
+# Of a group's half, or of a gradient's step, at most: with more the group that copies has too few registers for
+# their addresses.
+PIECES = 4
 
 
 class Side(NamedTuple):
@@ -103,8 +106,13 @@ class Pieces(NamedTuple):
 
     @property
     def beyond(self) -> int:
-        """Blocks of columns beyond the end of x that are read, and of y that are written."""
+        """Blocks of columns beyond the end of x that are read."""
         return 0 if self.window is None else 1
+
+    @property
+    def made(self) -> int | None:
+        """Blocks of columns of y, where some pieces are at none of them: pixels between strides that do not exist."""
+        return None if self.window is None or self.window.phases == 1 else self.window.made
 
     def of(self, count: int) -> int:
         """How many pieces so many rows are."""

@@ -14,15 +14,15 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from sparsity.kernels.activations import ACTIVATIONS
 from sparsity.kernels.gpu import budget, panel, persistent
 from sparsity.kernels.gpu.persistent import GROUPS, Axis, Launch, swizzled
-from sparsity.kernels.gpu.pieces import pieces_of
+from sparsity.kernels.gpu.pieces import PIECES, pieces_of
 from sparsity.kernels.gpu.shares import WIDE
 from sparsity.kernels.gpu.tiles import Plan, Refs, work
 from sparsity.kernels.gpu.walk import DEPTH, Walk, depth, steps_of
 
 # Rows of x that a program multiplies at once; few rows, or few tiles of y, take half as many.
 TILE = 256
-# Pieces of a group's half, at most: with more the group that copies has too few registers for their addresses.
-PIECES = 4
+# What half as many rows cost, as their weights are copied twice as often: (64 + 128) * 2 rows for 64 + 256.
+OFTEN = 1.2
 
 
 class End(NamedTuple):
@@ -69,7 +69,7 @@ def _whole(
     # By its name dX's kernel, which may be the same program, is told from the forward one.
     name = f"block_sparse_{'product' if walk.places is None else 'product_backwards'}"
     body = lambda *refs, **shared: work(plan, launch, Refs(*refs, **shared))
-    wide = persistent.blocks(walk.blocks * plan.block[1], plan.block[1], plan.pieces.beyond)
+    wide = persistent.blocks(walk.blocks * plan.block[1], plan.block[1])
     shape = launch.reach(_rows(x, plan, 8)), launch.reach(wide)
     out = jax.ShapeDtypeStruct(shape, x.dtype)
     return persistent.call(body, name, args, out, _scratch(plan, x.dtype), launch)
@@ -93,6 +93,7 @@ def _plan(walk: Walk, count: int, end: End, launch: Launch) -> Plan:
     (rows, cols), columns = layout.block, layout.grid[1]
     spots = 1 if walk.window is None else walk.window.spots
     half = _half(count * spots, columns, launch)
+    half = _filled(count, half, walk) if shared == 1 else half
     pieces = pieces_of(count, half, half // PIECES if shared == 1 else DEPTH, walk.window)
     # Where x lies (features, rows), a part of a group's tile would not lie together in shared memory.
     half, deep = pieces.rows if shared > 1 else half, depth(rows)
@@ -119,6 +120,16 @@ def _half(rows: int, columns: int, launch: Launch) -> int:
     return TILE // 2 // GROUPS if few else TILE // GROUPS
 
 
+def _filled(count: int, half: int, walk: Walk) -> int:
+    """The rows again, or half as many where so many images then leave far fewer of them empty."""
+    fewer = TILE // 2 // GROUPS
+    taken = lambda rows: -(-count // rows) * rows
+    of = lambda half: taken(pieces_of(count, half, half // PIECES, walk.window).rows)
+    if walk.window is None or of(half) <= OFTEN * of(fewer):
+        return half
+    return fewer
+
+
 def _scratch(plan: Plan, dtype: Any) -> dict[str, Any]:
     cols = plan.block[1]
     # Both factors have to lie alike.
@@ -129,5 +140,5 @@ def _scratch(plan: Plan, dtype: Any) -> dict[str, Any]:
         "xs": plgpu.SMEM((plan.stages, GROUPS, *x), dtype, transforms=held),
         "ws": plgpu.SMEM((plan.stages, *w), dtype, transforms=held),
         "ys": plgpu.SMEM((GROUPS, plan.half, cols), dtype, transforms=swizzled(cols, dtype)),
-        **persistent.barriers(plan.shared * GROUPS + 1, plan.stages),
+        **persistent.barriers(plan.copies, plan.stages),
     }

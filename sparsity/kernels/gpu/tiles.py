@@ -43,6 +43,11 @@ class Plan(NamedTuple):
     biased: bool
     activation: str
 
+    @property
+    def copies(self) -> int:
+        """Of a step: the pieces of both groups for each block, and the weights."""
+        return self.shared * GROUPS * self.each + 1
+
 
 class Refs(NamedTuple):
     """The kernel's tables, bias, x, weights, y, and shared memory."""
@@ -190,7 +195,14 @@ def _multiply(plan: Plan, refs: Refs, ring: Ring, group: Any, place: _Place, ste
 
 
 def _store(plan: Plan, refs: Refs, group: Any, at: int, corner: tuple[Any, Any]) -> None:
-    """The at-th piece of a group's half to its place in y; the copy goes on by itself."""
+    """The at-th piece of a group's half to its place in y, if it has one; the copy goes on by itself."""
     (below, column), rows, cols = corner, plan.pieces.rows, plan.block[1]
-    there = refs.y.at[pl.ds(below, rows), pl.ds(column * cols, cols)]
-    plgpu.copy_smem_to_gmem(refs.ys.at[group, pl.ds(at * rows, rows)], there)
+
+    def copy():
+        there = refs.y.at[pl.ds(below, rows), pl.ds(column * cols, cols)]
+        plgpu.copy_smem_to_gmem(refs.ys.at[group, pl.ds(at * rows, rows)], there)
+
+    if plan.pieces.made is None:
+        copy()
+    else:
+        pl.when(column < plan.pieces.made)(copy)
