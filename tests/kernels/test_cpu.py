@@ -79,6 +79,52 @@ def test_shapes_of_several_panels_are_right(block):
 
 
 @needs_compiler
+@pytest.mark.parametrize("block", [(32, 32), (44, 28)])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((480, 352), "float32"), ((500, 340), "float32"), ((500, 340), "bfloat16")],
+)
+def test_few_blocks_among_empty_rows_and_columns_are_right(shape, block, dtype):
+    """So few that products go by rows of x: 1031, so that all threads get tasks and the last tile is a part."""
+    case = Case(shape, block)
+    mask = np.zeros(case.grid, bool)
+    mask[[1, 4, -1], [2, 2, -1]] = True
+    layout = layout_of(case, mask)
+    packed = pack(normal(1, *case.shape, dtype=dtype), layout)
+    x, dy = normal(2, 1031, shape[0], dtype=dtype), normal(3, 1031, shape[1], dtype=dtype)
+    for run, args in (
+        ("forward", (x, packed, layout, normal(4, shape[1]), "relu")),
+        ("forward", (x, packed, layout, None, "none")),
+        ("dx", (dy, packed, layout)),
+    ):
+        got, asked = (np.asarray(getattr(m, run)(*args), np.float32) for m in (cpu, dense))
+        tolerance = 2e-5 if dtype == "float32" else 2e-2
+        np.testing.assert_allclose(got, asked, rtol=0, atol=tolerance * np.abs(asked).max())
+
+
+@needs_compiler
+def test_where_no_block_lives_a_product_is_its_bias_alone():
+    case = Case((96, 64), (32, 32))
+    layout = layout_of(case, np.zeros(case.grid, bool))
+    packed, bias = jnp.full((layout.capacity, 32, 32), jnp.nan), normal(0, 64)
+    y = cpu.forward(jnp.full((1031, 96), jnp.nan), packed, layout, bias, "relu")
+    assert np.array_equal(y, np.broadcast_to(np.maximum(bias, 0), (1031, 64)))
+
+
+@needs_compiler
+def test_a_nan_of_x_reaches_the_blocks_that_read_it_and_no_others():
+    case = Case((128, 96), (32, 32))
+    mask = np.zeros(case.grid, bool)
+    mask[[0, 2], [0, 1]] = True
+    layout = layout_of(case, mask)
+    x = normal(0, 1031, 128).at[7, 70].set(jnp.nan).at[9, 40].set(jnp.nan)
+    y = cpu.forward(x, pack(normal(1, 128, 96), layout), layout, None, "none")
+    hit = np.zeros((1031, 96), bool)
+    hit[7, 32:64] = True
+    assert np.array_equal(np.isnan(y), hit)
+
+
+@needs_compiler
 @pytest.mark.parametrize("block", [(5, 5), (7, 3), (20, 20)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_blocks_narrower_than_vectors_are_right(block, dtype):
@@ -107,10 +153,14 @@ def test_the_number_of_threads_changes_no_bit():
         from sparsity.kernels.blocks import pack
         from tests.kernels.cases import Case, layout_of, mask_of_kind, normal
         case = Case((320, 320), (32, 32))
-        layout = layout_of(case, mask_of_kind("random", 2, case.grid))
-        assert not cpu.refusal(layout, np.float32)
-        x, packed = normal(0, 700, 320), pack(normal(1, 320, 320), layout)
-        found = (cpu.forward(x, packed, layout, None, "none"), cpu.dx(x, packed, layout), cpu.dw(x, x, layout))
+        many = mask_of_kind("random", 2, case.grid)
+        x, weight, found = normal(0, 1100, 320), normal(1, 320, 320), []
+        for mask in (many, many & (np.arange(10)[:, None] < 2)):  # by columns, by rows
+            layout = layout_of(case, mask)
+            assert not cpu.refusal(layout, np.float32)
+            packed = pack(weight, layout)
+            found += cpu.forward(x, packed, layout, None, "none"), cpu.dx(x, packed, layout)
+            found.append(cpu.dw(x, x, layout))
         print(*(hashlib.sha256(np.asarray(a).tobytes()).hexdigest() for a in found))
     """
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

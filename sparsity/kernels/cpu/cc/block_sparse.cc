@@ -7,6 +7,9 @@
 // vectors, else (ragged, transposed, bfloat16) copied once per task. dW packs x by row of blocks and dy by
 // column, and accumulates over the panel's rows.
 //
+// Where few blocks live, so that packing would take as long as the sums, a task is a few rows of y instead, with
+// all its columns: x is read where it lies, and y is written along whole rows.
+//
 // A convolution is the same product: packing a panel reads the patches of x where they lie, so that no im2col
 // is ever in memory; a matrix is an image of one pixel. Its dx gathers dy, and sums the blocks of all taps
 // of a channel block in one accumulation.

@@ -32,6 +32,11 @@ struct Patches {
   int64_t image(int64_t m) const { return m / (tall() * wide()); }
   int64_t y(int64_t m) const { return first_y + m / wide() % tall() * step_y; }
   int64_t x_(int64_t m) const { return first_x + m % wide() * step_x; }
+  // Whether row m of the patches is row m of x, and of the output.
+  bool is_matrix() const {
+    return taps.size() == 1 && taps[0] == 0 && height == full_height && width == full_width &&
+           stride_y == 1 && stride_x == 1 && pad_y == 0 && pad_x == 0;
+  }
   // The output's pixel that row m is.
   int64_t pixel(int64_t m) const { return (image(m) * full_height + y(m)) * full_width + x_(m); }
   // The channels that row m meets at the i-th tap; null where it meets the border.

@@ -27,6 +27,8 @@ constexpr int NARROW_ROWS = 2 * LANES;  // of a tile for blocks with few columns
 constexpr int MAX_TILE = NARROW_ROWS > MAX_ROWS ? NARROW_ROWS : MAX_ROWS;
 // Of packed x, to stay in the outer cache; in the inner one where a pass over it computes little.
 constexpr int64_t PANEL_BYTES = 2 << 20, NARROW_PANEL_BYTES = 1 << 19;
+// Of live blocks in float32 that stay in the outer cache while rows of x pass by.
+constexpr int64_t FEW_BLOCKS_BYTES = 1 << 20;
 constexpr int64_t GRAD_ROWS = 256, NARROW_GRAD_ROWS = 512;  // rows of x and dy per pass of dW
 
 typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4)));
@@ -72,8 +74,9 @@ struct Segment {
 };
 
 // out[MR][NV * LANES] = sum over segments of (MR values of a feature) x (a row of weights), from `begin` if
-// given. Values of feature f lie at a + f * a_stride.
-template <int MR, int NV>
+// given. PACKED: values of a feature lie side by side, and features a_stride apart; else the features of a row
+// lie side by side, and rows a_stride apart.
+template <int MR, int NV, bool PACKED = true>
 void accumulate(const Segment* segments, int64_t count, const float* a, int64_t a_stride,
                 int64_t b_offset, int64_t b_stride, float* out, int64_t out_stride, bool add) {
   Vector acc[MR][NV];
@@ -82,14 +85,15 @@ void accumulate(const Segment* segments, int64_t count, const float* a, int64_t 
       acc[i][j] = Vector{};
       if (add) acc[i][j] = *reinterpret_cast<const Vector*>(out + i * out_stride + j * LANES);
     }
+  int64_t row = PACKED ? 1 : a_stride, step = PACKED ? a_stride : 1;
   for (int64_t s = 0; s < count; ++s) {
-    const float* x = a + segments[s].feature * a_stride;
+    const float* x = a + segments[s].feature * step;
     const float* w = segments[s].weights + b_offset;
-    for (int64_t k = segments[s].length; k > 0; --k, x += a_stride, w += b_stride) {
+    for (int64_t k = segments[s].length; k > 0; --k, x += step, w += b_stride) {
       Vector b[NV];
       for (int j = 0; j < NV; ++j) b[j] = *reinterpret_cast<const Vector*>(w + j * LANES);
       for (int i = 0; i < MR; ++i) {
-        Vector v = x[i] - Vector{};
+        Vector v = x[i * row] - Vector{};
         for (int j = 0; j < NV; ++j) acc[i][j] += v * b[j];
       }
     }
