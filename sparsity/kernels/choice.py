@@ -45,7 +45,7 @@ class Choice(NamedTuple):
 
 def choose(platform: str, call: Call) -> Choice:
     """The faster path of a call lowered for a platform; what `call.path` asks for is not looked at."""
-    reason = refusal(platform, call)
+    reason = served(platform, call)[1]
     dense = model.fallback(platform, call)
     if reason:
         return Choice("dense", 0.0, dense, reason)
@@ -53,21 +53,23 @@ def choose(platform: str, call: Call) -> Choice:
     return Choice("sparse" if ratio >= dense else "dense", ratio, dense, source, measured)
 
 
-def refusal(platform: str, call: Call) -> str:
-    """Why no kernel can run a call lowered for a platform, in words; "" where one can."""
+def served(platform: str, call: Call) -> tuple[Any, str]:
+    """The backend that can run a call lowered for a platform, and why it is not the platform's own, or ""."""
     if isinstance(call.count, int) and call.count < 1:
-        return "there are no rows to multiply"
+        return backends.dense, "there are no rows to multiply"
     if not isinstance(call.count, int) and platform not in OPEN:
-        return f"the kernels for {platform} are compiled for a number of rows, which is left open"
-    return backends.backend_of(platform, call.layout, call.dtype, call.geometry)[1]
+        left_open = (
+            f"the kernels for {platform} are compiled for a number of rows, which is left open"
+        )
+        return backends.dense, left_open
+    return backends.backend_of(platform, call.layout, call.dtype, call.geometry)
 
 
 def module_of(platform: str, call: Call) -> Any:
     """The backend that a call runs on when it is lowered for a platform."""
-    slower = call.path == "auto" and choose(platform, call).path == "dense"
-    if call.path == "dense" or slower or refusal(platform, call):
+    if call.path == "dense" or (call.path == "auto" and choose(platform, call).path == "dense"):
         return backends.dense
-    return backends.backend_of(platform, call.layout, call.dtype, call.geometry)[0]
+    return served(platform, call)[0]
 
 
 def expected(platform: str, call: Call) -> tuple[float, str, bool]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sparsity.kernels.blocks import check_packed, pack
-from sparsity.kernels.layout import Layout
+from sparsity.kernels.layout import Layout, placed_rows
 
 
 @jax.custom_vjp
@@ -32,9 +32,8 @@ def spread_blocks(packed: jax.Array, layout: Layout) -> jax.Array:
 def places(layout: Layout) -> jax.Array:
     """int32 (R, C): the packed place of each block of the grid; `capacity` where none lives."""
     none = jnp.full(layout.grid, layout.capacity, jnp.int32)
-    rows = jnp.where(layout.live, layout.rows, layout.grid[0])
     slots = jnp.arange(layout.capacity, dtype=jnp.int32)
-    return none.at[rows, layout.cols].set(slots, mode="drop")
+    return none.at[placed_rows(layout), layout.cols].set(slots, mode="drop")
 
 
 def _forwards(w: jax.Array, layout: Layout) -> tuple[jax.Array, Layout]:
