@@ -26,7 +26,7 @@ Tiling tiling(const Product& p, int64_t features) {
   int64_t step = across ? NARROW_ROWS : MAX_ROWS, bytes = across ? NARROW_PANEL_BYTES : PANEL_BYTES;
   int64_t row_bytes = 4 * std::max<int64_t>(features, 1);
   int64_t panel = std::max<int64_t>(4, bytes / row_bytes / step) * step;
-  return {across, across ? step : 0, panel, across ? p.out : ceil_div(p.out, LANES) * LANES};
+  return {across, across ? step : 0, panel, across ? p.out : p.wide()};
 }
 
 // One output column over the tiles [begin, end) of a panel of `rows` rows.

@@ -41,8 +41,8 @@ Accumulate strip_of(int64_t rows, int64_t vectors) {
 template <typename T>
 bool by_rows(int64_t threads, const Product& p, const Patches<T>& x) {
   if (sizeof(T) != 4 || !x.is_matrix() || is_narrow(p.m, p.out)) return false;
-  int64_t live = p.starts[p.columns], wide = ceil_div(p.out, LANES) * LANES;
-  return live * p.in <= SHORT_SUM * p.columns && live * p.in * wide * 4 <= FEW_BLOCKS_BYTES &&
+  int64_t live = p.starts[p.columns];
+  return live * p.in <= SHORT_SUM * p.columns && live * p.in * p.wide() * 4 <= FEW_BLOCKS_BYTES &&
          p.m >= 4 * TASK_ROWS * std::max<int64_t>(1, threads);
 }
 
@@ -55,7 +55,7 @@ struct Ready {
 
 template <typename T>
 Ready ready(ffi::ThreadPool& pool, const Product& p, const T* packed, Scratch& scratch) {
-  Ready r{ceil_div(p.out, LANES) * LANES, std::vector<int64_t>(p.columns + 1), {}};
+  Ready r{p.wide(), std::vector<int64_t>(p.columns + 1), {}};
   for (int64_t c = 0; c < p.columns; ++c) r.starts[c + 1] = r.starts[c] + live_in(p, c);
   r.segments.resize(r.starts[p.columns]);
   int64_t size = p.in * r.wide;

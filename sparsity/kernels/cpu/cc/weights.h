@@ -23,6 +23,9 @@ struct Product {
   const int32_t* features;     // per packed place, its block along k
   bool transposed;             // packed blocks are (out, in)
   bool relu;
+
+  // Entries of a row of a block's weights as whole vectors.
+  int64_t wide() const { return ceil_div(out, LANES) * LANES; }
 };
 
 // The rows of a block's weights as whole vectors of float32.
